@@ -1,0 +1,173 @@
+# shellcheck shell=bash
+# Kernels, selftests and the VM's own programs. All objects lie under build/x86.
+
+X86=$BUILD/x86
+KARCH=x86
+# Progress only: how many lines the logs of full builds had.
+KERNEL_OBJECTS=1880
+SELFTEST_OBJECTS=260
+
+# The same input must give the same kernel, and the same ccache keys.
+kernel_env()
+{
+	export CCACHE_DIR=$BUILD/ccache CCACHE_MAXSIZE=5G CCACHE_NOHASHDIR=1
+	export KBUILD_BUILD_TIMESTAMP='2026-01-01' KBUILD_BUILD_USER=gmem KBUILD_BUILD_HOST=gmem
+}
+
+kmake()
+{
+	local cross=''
+
+	[ "$KARCH" = x86 ] || cross=aarch64-linux-gnu-
+	make -C "$1" O="$2" ARCH="$KARCH" CROSS_COMPILE=$cross CC="ccache ${cross}gcc" HOSTCC='ccache gcc' "${@:3}"
+}
+
+# What the kernel tree in build/linux holds now, committed or not, as one hash.
+tree_state()
+{
+	{
+		git -C "$LINUX" rev-parse 'HEAD^{tree}'
+		git -C "$LINUX" diff HEAD
+		git -C "$LINUX" ls-files -o --exclude-standard -z | (cd "$LINUX" && xargs -0r sha256sum)
+		gcc --version
+	} | hash_stdin
+}
+
+# configure SOURCE OBJ FRAGMENT...: writes OBJ/.config from the tree's own tinyconfig and the fragments, and
+# fails if Kconfig drops any line of theirs. With LENIENT set, options that SOURCE does not know at all (yet)
+# are let pass.
+configure()
+{
+	local src=$1 obj=$2 line name lost=() tiny
+
+	shift 2
+	mkdir -p "$obj"
+	for tiny in "$src"/kernel/configs/tiny{-base,}.config "$src/arch/$KARCH/configs/tiny.config"; do
+		[ ! -f "$tiny" ] || cat "$tiny"
+	done > "$obj/wanted.config.new"
+	cat "$@" >> "$obj/wanted.config.new"
+	# A fresh .config makes everything look old to make; leave a good one alone.
+	if [ -f "$obj/.config" ] && cmp -s "$obj/wanted.config.new" "$obj/wanted.config" &&
+	   [ "$(cat "$obj/.config.made" 2>/dev/null)" = "$(kconfig_hash "$src")" ]; then
+		rm "$obj/wanted.config.new"
+		return
+	fi
+	rm -f "$obj/.config.made"
+	mv "$obj/wanted.config.new" "$obj/wanted.config"
+	cp -p "$obj/.config" "$obj/.config.before" 2>/dev/null || true
+	kmake "$src" "$obj" -s KCONFIG_ALLCONFIG="$obj/wanted.config" allnoconfig > "$obj/config.log" 2>&1 || {
+		tail -n 20 "$obj/config.log" >&2
+		die "the kernel could not be configured"
+	}
+	# Later fragments win over earlier ones: look at the last word on each option only.
+	while read -r line; do
+		name=${line#\# }
+		name=${name%%[= ]*}
+		case $line in
+		"# CONFIG_"*) ! grep -q "^$name=" "$obj/.config" || lost+=("$line") ;;
+		*)
+			grep -qxF "$line" "$obj/.config" && continue
+			[ -n "${LENIENT:-}" ] && ! knows_option "$src" "${name#CONFIG_}" || lost+=("$line")
+			;;
+		esac
+	done < <(cat "$@" | grep -E '^(CONFIG_[A-Z0-9_]+=|# CONFIG_[A-Z0-9_]+ is not set)' |
+		awk '{ n = $0; sub(/^# /, "", n); sub(/[= ].*/, "", n); last[n] = $0 } END { for (n in last) print last[n] }')
+	[ ${#lost[@]} -eq 0 ] ||
+		die "the kernel's Kconfig did not accept these lines of harness/config:" "${lost[@]}"
+	if cmp -s "$obj/.config" "$obj/.config.before"; then
+		mv "$obj/.config.before" "$obj/.config"
+	fi
+	kconfig_hash "$src" > "$obj/.config.made"
+}
+
+knows_option()
+{
+	git -C "$1" grep -qE "^[[:space:]]*(menu)?config $2\$" -- '*Kconfig*'
+}
+
+kconfig_hash()
+{
+	git -C "$1" ls-files -z -- '*Kconfig*' | (cd "$1" && xargs -0 cat) | hash_stdin
+}
+
+log_tail()
+{
+	grep -nE 'error|Error|ERROR|undefined|warning:' "$1" | head -n 30 >&2
+	tail -n 15 "$1" >&2
+}
+
+# build_kernel debug|fast
+build_kernel()
+{
+	local kind=$1 obj=$X86/$1 log=$X86/$1.log frags want total=$KERNEL_OBJECTS
+
+	need "${PACKAGES_BUILD[@]}"
+	kernel_env
+	frags=("$HARNESS/config/x86.config" "$HARNESS/config/$kind.config")
+	want="$(tree_state) $(cat "${frags[@]}" | hash_stdin)"
+	if stamped "kernel-$kind" "$want" && [ -f "$obj/arch/x86/boot/bzImage" ]; then
+		say "The $kind kernel is built already"
+		return
+	fi
+	unstamp "kernel-$kind"
+	configure "$LINUX" "$obj" "${frags[@]}"
+	say "Building the $kind kernel (from nothing: 10 to 20 minutes on 2 cores; after a change, much less)"
+	[ ! -f "$obj/vmlinux" ] || total=0
+	with_progress "$log" objects "$total" '^  (CC|AS|LD|AR|HOSTCC|GEN|UPD)' \
+		kmake "$LINUX" "$obj" -j"$JOBS" bzImage || {
+		log_tail "$log"
+		die "the $kind kernel does not build; the whole log is $log"
+	}
+	if grep -q 'warning:' "$log"; then
+		grep 'warning:' "$log" >&2
+		die "the $kind kernel builds with warnings"
+	fi
+	stamp "kernel-$kind" "$want"
+}
+
+# The uAPI headers, for the selftests and for the demonstration.
+build_headers()
+{
+	local obj=$X86/selftests log=$X86/headers.log
+
+	mkdir -p "$obj"
+	kmake "$LINUX" "$obj" -s -j"$JOBS" headers > "$log" 2>&1 || {
+		log_tail "$log"
+		die "the kernel's headers cannot be exported; the log is $log"
+	}
+}
+
+build_selftests()
+{
+	local obj=$X86/selftests log=$X86/selftests.log want before total=$SELFTEST_OBJECTS
+
+	need "${PACKAGES_BUILD[@]}"
+	kernel_env
+	want=$(tree_state)
+	if stamped selftests "$want" && [ -d "$obj/kselftest/kvm" ]; then
+		say "The selftests are built already"
+		return
+	fi
+	unstamp selftests
+	say "Building the KVM selftests (from nothing: two to three minutes)"
+	before=$(git -C "$LINUX" status --porcelain)
+	build_headers
+	# FORCE_TARGETS: fail if anything cannot be built, instead of leaving it out.
+	[ ! -f "$obj/kselftest/kvm/guest_memfd_test" ] || total=0
+	with_progress "$log" objects "$total" ' -o [^ ]*/kselftest/kvm/[^ ]+' \
+		make -C "$LINUX/tools/testing/selftests" TARGETS=kvm O="$obj" FORCE_TARGETS=1 \
+		CC='ccache gcc' USERLDFLAGS=-static -j"$JOBS" || {
+		log_tail "$log"
+		die "the selftests do not build; the whole log is $log"
+	}
+	# Some of the selftests' Makefiles write next to the sources. That must not get into a commit.
+	[ "$(git -C "$LINUX" status --porcelain)" = "$before" ] ||
+		die "building the selftests has left files in $LINUX; see git status there"
+	stamp selftests "$want"
+}
+
+# cc_static SOURCE OUTPUT [FLAG...]: one of our own programs for the VM.
+cc_static()
+{
+	gcc -static -O2 -g -std=gnu11 -Wall -Wextra -Werror "${@:3}" -o "$2.tmp" "$1" && mv "$2.tmp" "$2"
+}

@@ -1,0 +1,580 @@
+# shellcheck shell=bash
+# Checks that need no booted kernel. What the unpatched tree complains about already does not count; what
+# the series adds does.
+
+STATIC=$BUILD/static
+TREE=$STATIC/linux	# a work tree of its own, moved from commit to commit
+OBJ=$STATIC/obj
+
+# check NAME COMMAND...: a case. The command prints what is wrong, and fails if anything is; it returns 77 to
+# skip, with the reason as its output.
+check()
+{
+	local name=$1 t0 rc=0 out first
+
+	shift
+	out=$RESULTS/$SUITE.check
+	wanted_case "$SUITE.$name" || return 0
+	t0=$(date +%s%3N)
+	"$@" > "$out" 2>&1 || rc=$?
+	first=$(grep -m1 . "$out" || true)
+	sed "s|^|$name: |" "$out" >> "$RESULTS/$SUITE.out"
+	rm -f "$out"
+	t0=$(($(date +%s%3N) - t0))
+	t0=$((t0 / 1000)).$(printf '%03d' $((t0 % 1000)))
+	if [ "${t0%.*}" -ge 5 ]; then
+		note "$SUITE.$name: $([ $rc -eq 0 ] && echo fine || echo "exit status $rc"), ${t0%.*} s"
+	fi
+	case $rc in
+	0) add_case pass "$name" "$t0" '' ;;
+	77) add_case skip "$name" "$t0" "$first" ;;
+	*) add_case fail "$name" "$t0" "$first" ;;
+	esac
+}
+
+# suite NAME FUNCTION: runs FUNCTION, whose checks are the suite's cases.
+suite()
+{
+	local t0=$SECONDS
+
+	begin_suite "$1"
+	"$2"
+	end_suite $((SECONDS - t0))
+}
+
+skip_empty()
+{
+	echo "the series is empty"
+	return 77
+}
+
+at()
+{
+	git -C "$TREE" checkout -q -f --detach "$1" && git -C "$TREE" clean -q -f -d
+}
+
+prepare_static()
+{
+	need "${PACKAGES_SOURCE[@]}" "${PACKAGES_BUILD[@]}" "${PACKAGES_STATIC[@]}"
+	prepare_tree
+	kernel_env
+	TIP=$(lgit rev-parse gmem)
+	mapfile -t COMMITS < <(lgit rev-list --reverse base..gmem)
+	mapfile -t TOUCHED < <(lgit diff --no-renames --name-only --diff-filter=AM base gmem)
+	mkdir -p "$STATIC"
+	if [ ! -e "$TREE/.git" ]; then
+		say "Making a work tree for the static checks (half a minute)"
+		rm -rf "$TREE"
+		lgit worktree prune
+		lgit worktree add -q --detach "$TREE" base
+	fi
+}
+
+# touched PATTERN...: touched files that match one of the globs.
+touched()
+{
+	local file pattern
+
+	for file in "${TOUCHED[@]}"; do
+		for pattern in "$@"; do
+			# shellcheck disable=SC2254 # a glob is what is wanted
+			case $file in
+			$pattern) echo "$file"; break ;;
+			esac
+		done
+	done
+}
+
+in_base()
+{
+	lgit cat-file -e "base:$1" 2>/dev/null
+}
+
+# new_lines BASE TIP: lines of TIP that BASE does not have as often, line numbers set aside.
+new_lines()
+{
+	awk '
+		{ key = $0; gsub(/:[0-9]+(:[0-9]+(-[0-9]+)?)?[: ]/, ":", key); gsub(/line [0-9]+/, "line", key) }
+		NR == FNR && FILENAME == ARGV[1] { had[key]++; next }
+		had[key]-- <= 0 { print; bad = 1 }
+		END { exit bad }' "$1" "$2"
+}
+
+# ---- the harness itself ----
+
+suite_harness()
+{
+	check shellcheck shellcheck -x -a "$ROOT/gmem" "$ROOT/.ci/run" "$HARNESS/lib/sparse-touched"
+	check init gcc -fsyntax-only -O2 -std=gnu11 -Wall -Wextra -Werror "$HARNESS/init.c"
+	check names no_foreign_names
+}
+
+# Nothing here may depend on where the repository lies or on a certain mirror.
+no_foreign_names()
+{
+	! git -C "$ROOT" grep --untracked -nE '(^|[^a-z.])/(work|home/[a-z]+)/|https?://(deb|ftp|security|snapshot)\.debian' -- \
+		gmem .ci harness series README.md MAINTAINERS .b4-config
+}
+
+# ---- the series as a whole ----
+
+suite_series()
+{
+	check tree series_matches
+	check export export_repeats
+	if [ ${#COMMITS[@]} -eq 0 ]; then
+		check mbox skip_empty
+		check b4 skip_empty
+		check maintainers skip_empty
+		return
+	fi
+	check mbox mbox_applies
+	check b4 b4_applies
+	check maintainers maintainers_cover
+	check signoff no_signoff
+}
+
+series_matches()
+{
+	local why
+
+	why=$(unfinished)
+	[ -z "$why" ] || { echo "build/linux: $why"; return 1; }
+	build_commits base
+	[ "$(lgit rev-parse gmem)" = "$TIP" ] || { echo "build/linux holds other commits than the series"; return 1; }
+}
+
+export_repeats()
+{
+	local out=$STATIC/export file bad=0
+
+	generate gmem "$out"
+	diff <(series_files "$out/series") <(series_files) || bad=1
+	diff <(series_files | grep '\.patch$') <(stray_patches | sort) || bad=1
+	while read -r file; do
+		cmp "$out/$file" "$ROOT/$file" || bad=1
+	done < <(cd "$out" && find . -type f | sed 's,^\./,,')
+	rm -rf "$out"
+	return $bad
+}
+
+mbox_applies()
+{
+	make_mbox > "$STATIC/gmem.mbox" || return 1
+	am_gives_tree "$STATIC/gmem.mbox" || return 1
+	grep -q "^base-commit: $(lgit rev-parse base)" "$STATIC/gmem.mbox" || {
+		echo "the mailbox does not name its base"
+		return 1
+	}
+}
+
+am_gives_tree()
+{
+	git -C "$TREE" am --abort > /dev/null 2>&1
+	at base || return 1
+	git -C "$TREE" -c user.name=gmem -c user.email=gmem@localhost -c core.hooksPath=/dev/null -c commit.gpgSign=false \
+		am -q --no-3way "$1" || {
+		git -C "$TREE" am --abort
+		return 1
+	}
+	if [ "$(git -C "$TREE" rev-parse 'HEAD^{tree}')" != "$(lgit rev-parse 'gmem^{tree}')" ]; then
+		echo "git am of the mailbox gives another tree"
+		return 1
+	fi
+}
+
+# b4 takes the mailbox apart and writes one of its own.
+b4_applies()
+{
+	local out=$STATIC/b4 id
+
+	make_mbox > "$STATIC/gmem.mbox" || return 1
+	id=$(sed -n 's/^Message-I[dD]: <\(.*\)>$/\1/p' "$STATIC/gmem.mbox" | tail -n 1)
+	rm -rf "$out"
+	mkdir -p "$out"
+	(cd "$TREE" && timeout 120 b4 --no-interactive am -m "$STATIC/gmem.mbox" -o "$out" "$id") < /dev/null > "$out/log" 2>&1 || {
+		cat "$out/log"
+		return 1
+	}
+	[ -s "$(echo "$out"/*.cover)" ] || { echo "b4 finds no cover letter"; return 1; }
+	am_gives_tree "$(echo "$out"/*.mbx)"
+}
+
+# Our MAINTAINERS entry: in the kernel's form, its patterns match something, and each file that the series adds
+# is in it or in an entry that the kernel has.
+maintainers_cover()
+{
+	local file pattern patterns bad=0
+
+	grep -nvE '^([A-Z][A-Z0-9 _()/-]+|[MRLSWQBCPTFXNK]:	[^ ].*|)$' "$ROOT/MAINTAINERS" && { echo "a line in another form"; bad=1; }
+	grep -q '^S:	' "$ROOT/MAINTAINERS" || { echo "MAINTAINERS has no status"; bad=1; }
+	mapfile -t patterns < <(sed -n 's/^F:	//p' "$ROOT/MAINTAINERS")
+	at gmem || return 1
+	for pattern in "${patterns[@]}"; do
+		[ -n "$(git -C "$TREE" ls-files -- "$pattern")" ] || { echo "F: $pattern matches nothing"; bad=1; }
+	done
+	while read -r file; do
+		in_base "$file" && continue
+		! git -C "$TREE" ls-files -- "${patterns[@]}" | grep -qxF "$file" || continue
+		if [ -z "$(cd "$TREE" && ./scripts/get_maintainer.pl --no-git --no-git-fallback --no-rolestats -f "$file" |
+			   grep -v linux-kernel@vger)" ]; then
+			echo "$file is in no MAINTAINERS entry"
+			bad=1
+		fi
+	done < <(touched '*')
+	return $bad
+}
+
+no_signoff()
+{
+	! lgit log --format='%h %s%n%B' base..gmem | grep -i '^Signed-off-by:'
+}
+
+# ---- each patch ----
+
+suite_checkpatch()
+{
+	local commit
+
+	[ ${#COMMITS[@]} -gt 0 ] || { check all skip_empty; return; }
+	# checkpatch looks into the tree around the patch: for Kconfig symbols, MAINTAINERS, included files.
+	for commit in "${COMMITS[@]}"; do
+		check "$(commit_name "$commit")" checkpatch "$commit"
+	done
+}
+
+commit_name()
+{
+	local n=1
+
+	while [ "${COMMITS[n - 1]}" != "$1" ]; do
+		n=$((n + 1))
+	done
+	printf '%04d-%s' "$n" "$(lgit log -1 --format=%f "$1" | cut -c1-52)"
+}
+
+checkpatch()
+{
+	local out
+
+	# MISSING_SIGN_OFF: who sends the series signs it; until then nobody has.
+	# FILE_PATH_CHANGES: asks about MAINTAINERS, which series.maintainers looks at.
+	# The two types of layout: a TRACE_EVENT() has no other, see the rest of those files.
+	at "$1" || return 1
+	out=$(lgit format-patch -1 --stdout --no-signature "$1" |
+		(cd "$TREE" && ./scripts/checkpatch.pl -q --strict --no-summary --show-types --color=never \
+			--ignore MISSING_SIGN_OFF,FILE_PATH_CHANGES -) |
+		awk 'BEGIN { RS = ""; ORS = "\n\n" }
+			/FILE: include\/trace\/events\// && /CHECK:(OPEN_ENDED_LINE|PARENTHESIS_ALIGNMENT):/ { next }
+			{ print }') || true
+	out=$(grep -v '^$' <<< "$out" || true)
+	echo "$out"
+	! grep -qE '^(ERROR|WARNING|CHECK):' <<< "$out"
+}
+
+# ---- building ----
+
+# with_variant NAME COMMAND...: runs "COMMAND source objects ..." for one configuration of harness/config.
+configure_variant()
+{
+	local c=$HARNESS/config frags
+
+	KARCH=x86
+	case $1 in
+	x86) frags=("$c/x86.config" "$c/static.config") ;;
+	i386) frags=("$c/variants/i386.config") ;;
+	arm64)
+		KARCH=arm64
+		frags=("$c/variants/arm64.config")
+		;;
+	*) frags=("$c/x86.config" "$c/static.config" "$c/variants/$1.config") ;;
+	esac
+	# Early commits do not know the options of later ones.
+	LENIENT=1 configure "$TREE" "$OBJ/$1" "${frags[@]}"
+}
+
+# build_variant NAME TARGET...: builds in the work tree as it stands. Prints errors and warnings.
+build_variant()
+{
+	local KARCH variant=$1 log=$STATIC/build.log rc=0
+
+	shift
+	configure_variant "$variant"
+	kmake "$TREE" "$OBJ/$variant" -k -j"$JOBS" "$@" > "$log" 2>&1 || rc=$?
+	grep -E '(warning|error):|\*\*\*|undefined reference' "$log" | sed "s,$TREE/,,g" || true
+	[ $rc -eq 0 ] && ! grep -q 'warning:' "$log"
+}
+
+# Objects outside KVM's directories that the series touches, for this architecture, at this commit.
+outside_objects()
+{
+	local file
+
+	while read -r file; do
+		case $file in
+		arch/x86/kvm/*|virt/*|arch/arm64/*|tools/*|samples/*|Documentation/*|scripts/*) ;;
+		*) [ ! -f "$TREE/$file" ] || echo "${file%.c}.o" ;;
+		esac
+	done < <(touched '*.c')
+}
+
+build_x86()
+{
+	local objects
+
+	mapfile -t objects < <(outside_objects)
+	build_variant "$1" arch/x86/kvm/ virt/ "${objects[@]}"
+}
+
+build_arm64()
+{
+	build_variant arm64 arch/arm64/kvm/
+}
+
+build_commit()
+{
+	local rc=0
+
+	at "$1" || return 1
+	build_x86 x86 || rc=1
+	if lgit diff-tree --no-commit-id --name-only -r "$1" | grep -qE '^(arch/arm64/|virt/kvm/|include/.*/kvm)'; then
+		build_arm64 || rc=1
+	fi
+	return $rc
+}
+
+suite_patches()
+{
+	local commit
+
+	[ ${#COMMITS[@]} -gt 0 ] || { check all skip_empty; return; }
+	say "Building KVM at each of ${#COMMITS[@]} commits (half a minute to two minutes each)"
+	for commit in "${COMMITS[@]}"; do
+		check "$(commit_name "$commit")" build_commit "$commit"
+	done
+}
+
+suite_variants()
+{
+	local variant
+
+	[ ${#COMMITS[@]} -gt 0 ] || { check all skip_empty; return; }
+	at gmem
+	say "Building KVM in other configurations (about a minute each)"
+	for variant in no-sw-protected no-sev-tdx no-private amd-only i386; do
+		check "$variant" build_x86 "$variant"
+	done
+	check arm64 build_arm64
+	check modules build_x86 modules
+	check module-symbols module_symbols
+}
+
+# Without linking a kernel: whatever one module takes from another one, or from the kernel, is exported.
+module_symbols()
+{
+	local dir=$OBJ/modules/arch/x86/kvm bad=0 m
+
+	[ -f "$dir/kvm.o" ] || { echo "the modules are not built"; return 1; }
+	nm "$dir/kvm.o" | sed -n 's/.* __export_symbol_//p' | sort > "$STATIC/exported"
+	nm --defined-only "$dir/kvm.o" | awk '{ print $3 }' | sort > "$STATIC/defined"
+	git -C "$TREE" grep -ohE 'EXPORT[A-Z_]*\([A-Za-z0-9_]+' -- '*.[chS]' | sed 's/.*(//' | sort -u > "$STATIC/kernel-exports"
+	for m in kvm kvm-amd kvm-intel; do
+		nm -u "$dir/$m.o" | awk '{ print $2 }' | sort > "$STATIC/undefined"
+		comm -12 "$STATIC/undefined" "$STATIC/defined" | comm -23 - "$STATIC/exported" |
+			sed "s/^/$m takes from kvm, which does not export it: /" > "$STATIC/missing"
+		# The rest comes from the kernel; what macros and assembly export there cannot be found by name.
+		comm -23 "$STATIC/undefined" "$STATIC/defined" | comm -23 - "$STATIC/kernel-exports" |
+			grep -vE "$MACRO_EXPORTS" | sed "s/^/$m takes from the kernel, which does not export it: /" >> "$STATIC/missing"
+		[ ! -s "$STATIC/missing" ] || bad=1
+		cat "$STATIC/missing"
+	done
+	return $bad
+}
+MACRO_EXPORTS='^__this_module$|^param_(ops|get|set)_|^__(x86_|fentry__|SCT__|SCK__|tracepoint_|traceiter_|get_user_|put_user_|stack_chk|warn_|ref_stack)'
+
+# ---- tools, compared with the base ----
+
+# Sparse on the touched files, in the configuration that compiles most of them. KVM's generic files are
+# compiled from the architecture's directory, so that is what is built.
+run_sparse()
+{
+	local KARCH
+
+	export GMEM_SOURCE=$TREE GMEM_TOUCHED=$STATIC/sparse.touched GMEM_SEEN=$STATIC/sparse.seen
+	touched '*.c' > "$GMEM_TOUCHED"
+	: > "$GMEM_SEEN"
+	{
+		configure_variant x86
+		sparse_make x86 arch/x86/kvm/ virt/
+		if grep -q '^arch/arm64/' "$GMEM_TOUCHED"; then
+			configure_variant arm64
+			sparse_make arm64 arch/arm64/kvm/
+		fi
+	} 2>&1 | sed -e "s,$TREE/,,g" -e 's,arch/[a-z0-9]*/kvm/\(\.\./\)*virt,virt,g' |
+		# What sparse 0.6.4 says to each module_param(); the compiler knows better.
+		grep -E '(warning|error):' | grep -v 'error: bad constant expression$' || true
+}
+
+sparse_make()
+{
+	local objects
+
+	mapfile -t objects < <([ "$1" = arm64 ] || outside_objects)
+	kmake "$TREE" "$OBJ/$1" -k -s -j"$JOBS" --output-sync=target C=2 CHECK="$HARNESS/lib/sparse-touched" \
+		"${@:2}" "${objects[@]}" || echo "make: error: exit status $?"
+}
+
+compare_sparse()
+{
+	case $1 in
+	*.c) sparse_saw "$1" || { echo "$1 is not compiled, or sparse gave up on it"; return 1; } ;;
+	esac
+	compare sparse "$1"
+}
+
+# By itself, or as a part of a file that includes it.
+sparse_saw()
+{
+	local file
+
+	while read -r file; do
+		[ "$file" != "$1" ] || return 0
+		! grep -qE "^#include \"(.*/)?$(basename "$1")\"" "$TREE/$file" || return 0
+	done < "$STATIC/sparse.seen"
+	return 1
+}
+
+# All of the tree's coccinelle scripts that can report.
+run_cocci()
+{
+	local files
+
+	mapfile -t files < <(touched '*.c' '*.h' | while read -r f; do [ ! -f "$TREE/$f" ] || echo "$f"; done)
+	[ ${#files[@]} -gt 0 ] || return 0
+	rm -rf "$STATIC/cocci"
+	mkdir -p "$STATIC/cocci"
+	# shellcheck disable=SC2016 # for the inner shell
+	(cd "$TREE" && grep -lr --include='*.cocci' '^virtual report' scripts/coccinelle | sort |
+		xargs -P "$JOBS" -I{} bash -c '
+			script=$1 log=$2; shift 2
+			read -r -a options < <(sed -n "s,^// Options: *,,p" "$script" | tr "\n" " "; echo)
+			timeout 300 spatch -D report --no-show-diff --very-quiet --cocci-file "$script" "${options[@]}" "$@" \
+				> "$log/${script//\//_}" 2> "$log/${script//\//_}.err" < /dev/null ||
+				echo "$script: exit status $?" >> "$log/failed"
+		' - {} "$STATIC/cocci" "${files[@]}")
+	cat "$STATIC"/cocci/*.cocci | grep -E '^[^ :]+:[0-9]+' | sort || true
+	# A script that cannot run has found nothing, and nobody should think it had.
+	sed 's/^/script:0: /' "$STATIC/cocci/failed" 2>/dev/null || true
+}
+
+run_kerneldoc()
+{
+	local file
+
+	while read -r file; do
+		[ -f "$TREE/$file" ] || continue
+		{
+			(cd "$TREE" && ./scripts/kernel-doc -none "$file" 2>&1) || echo "make: error: exit status $? for $file"
+		} | sed 's/^\(Warning\|Error\|Info\): *//'
+	done < <(touched '*.c' '*.h')
+}
+
+run_docs()
+{
+	local dirs
+
+	mapfile -t dirs < <(touched 'Documentation/*.rst' | sed 's,^Documentation/,,; s,/[^/]*$,,' | sort -u)
+	[ ${#dirs[@]} -gt 0 ] || return 0
+	{
+		make -C "$TREE" -s O="$OBJ/docs" SPHINXDIRS="${dirs[*]}" htmldocs 2>&1 || echo "make: error: exit status $?"
+	} | sed "s,$TREE/,,g" | grep -E '(WARNING|ERROR|[Ww]arning|[Ee]rror)' || true
+}
+
+# compare TOOL FILE: what TOOL says about FILE at the end of the series and did not at its base. The outputs
+# hold the file's name at the start of the line, or after a word such as WARNING:.
+compare()
+{
+	local out=$STATIC/$1
+
+	grep -E "(^|[ /])$2:" "$out.base" > "$out.base.file" || true
+	grep -E "(^|[ /])$2:" "$out.tip" > "$out.tip.file" || true
+	new_lines "$out.base.file" "$out.tip.file"
+}
+
+# What a tool says that belongs to no touched file, if it starts with PREFIX: it could not do its work.
+tool_works()
+{
+	local out=$STATIC/$1
+
+	! grep -hE "^$2" "$out.base" "$out.tip"
+}
+
+# tool_suite NAME PREFIX PATTERN...: one case for each touched file that matches.
+tool_suite()
+{
+	local name=$1 prefix=$2 file files t0=$SECONDS key
+
+	shift 2
+	begin_suite "$name"
+	mapfile -t files < <(touched "$@")
+	# Programs for user space are not sparse's business.
+	[ "$name" != sparse ] ||
+		mapfile -t files < <(touched "$@" | grep -vE '^(tools|samples|Documentation|scripts)/')
+	if [ ${#COMMITS[@]} -eq 0 ]; then
+		check all skip_empty
+	elif [ ${#files[@]} -eq 0 ]; then
+		check all skip_untouched
+	elif [ -z "${FILTER:-}" ] || printf '%s\n' "${files[@]/#/$name.}" | grep -qF -e "$FILTER"; then
+		say "Running $name on ${#files[@]} files, before and after the series"
+		# The base and the touched files stay the same for most of the time that one works.
+		key=$({
+			lgit rev-parse base
+			printf '%s\n' "${files[@]}"
+			cat "$HARNESS"/config/*.config "$HARNESS/lib/static.sh" "$HARNESS/lib/sparse-touched"
+		} | hash_stdin)
+		if ! stamped "static-$name" "$key"; then
+			at base
+			"run_$name" > "$STATIC/$name.base"
+			stamp "static-$name" "$key"
+		fi
+		at gmem
+		"run_$name" > "$STATIC/$name.tip"
+		check works tool_works "$name" "$prefix"
+		for file in "${files[@]}"; do
+			if [ "$name" = sparse ]; then
+				check "$file" compare_sparse "$file"
+			else
+				check "$file" compare "$name" "$file"
+			fi
+		done
+	fi
+	end_suite $((SECONDS - t0))
+}
+
+skip_untouched()
+{
+	echo "the series touches no such file"
+	return 77
+}
+
+test_static()
+{
+	start_results static
+	prepare_static
+	suite harness suite_harness
+	suite series suite_series
+	suite checkpatch suite_checkpatch
+	tool_suite kerneldoc 'make: error' '*.c' '*.h'
+	tool_suite docs 'make: error' 'Documentation/*.rst'
+	tool_suite cocci 'script:0:' '*.c' '*.h'
+	tool_suite sparse 'make: error' '*.c' '*.h'
+}
+
+# Not part of "all": half an hour and more of compiling, which is for whoever changes the series.
+test_builds()
+{
+	start_results builds
+	prepare_static
+	suite patches suite_patches
+	suite variants suite_variants
+}

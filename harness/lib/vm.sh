@@ -1,0 +1,200 @@
+# shellcheck shell=bash
+# The virtual machine: what goes into its initramfs, how it is started and watched.
+
+KVM_TESTS=$X86/selftests/kselftest/kvm
+QEMU=qemu-system-x86_64
+BOOT_SECONDS=240	# the debug kernel takes 15 s here; a machine may be slow, but not that slow
+SILENCE_SECONDS=120	# init says something every 10 s
+TEST_MEMORY=4G
+
+# initrd OUTPUT MODE: everything but the list of tests.
+make_initrd()
+{
+	local out=$1 mode=$2 work=$X86/initrd spec prog base
+
+	mkdir -p "$work/bin"
+	spec=$work/$mode.spec
+	cc_static "$HARNESS/init.c" "$work/init" || die "harness/init.c does not compile"
+	[ "$work/gen_init_cpio" -nt "$LINUX/usr/gen_init_cpio.c" ] ||
+		gcc -O2 -o "$work/gen_init_cpio" "$LINUX/usr/gen_init_cpio.c"
+	{
+		for base in proc sys dev tmp root bin tests tests/x86; do
+			echo "dir /$base 0755 0 0"
+		done
+		echo "nod /dev/console 0600 0 0 c 5 1"
+		echo "file /init $work/init 0755 0 0"
+		case $mode in
+		run)
+			echo "file /demo $X86/demo 0755 0 0"
+			;;
+		test|shell)
+			while read -r prog; do
+				base=$work/bin/${prog//\//__}
+				[ -f "$KVM_TESTS/$prog" ] ||
+					die "the test list names $prog, but the selftests have no such program"
+				[ "$base" -nt "$KVM_TESTS/$prog" ] || strip -o "$base" "$KVM_TESTS/$prog"
+				echo "file /tests/$prog $base 0755 0 0"
+			done < <(programs "$mode")
+			;;
+		esac
+		[ "$mode" != shell ] || echo "file /bin/busybox $(command -v busybox) 0755 0 0"
+	} > "$spec"
+	"$work/gen_init_cpio" "$spec" > "$out.tmp" || die "the initramfs cannot be written"
+	mv "$out.tmp" "$out"
+}
+
+# Programs of the test list; a shell gets all that were built.
+programs()
+{
+	if [ "$1" = shell ]; then
+		(cd "$KVM_TESTS" && find . -type f -perm -100 ! -name '*.o' ! -name '*.so' | sed 's,^\./,,' | sort)
+	else
+		awk '/^[^#]/ && NF > 2 { print $3 }' "$HARNESS/tests/x86.list" | sort -u
+	fi
+}
+
+# append_file INITRD NAME FILE: one more file; the kernel unpacks archives that follow each other.
+append_file()
+{
+	local spec=$X86/initrd/append.spec pad
+
+	# Each archive starts at a multiple of 4 bytes, which gen_init_cpio takes care of (512).
+	echo "file /$2 $3 0644 0 0" > "$spec"
+	pad=$(($(stat -c %s "$1") % 4))
+	[ $pad -eq 0 ] || die "the initramfs has an odd size"
+	"$X86/initrd/gen_init_cpio" "$spec" >> "$1"
+}
+
+# Without la57: identify_cpu() forgets for a moment that the kernel runs on five-level page tables, and an
+# interrupt in that moment makes KASAN report its own per-CPU data, about once in ten boots.
+TCG=(-accel "tcg,thread=multi" -cpu "max,la57=off")
+
+# accel: KVM if this machine can run nested guests, software emulation otherwise. Sets ACCEL.
+choose_accel()
+{
+	local m
+
+	ACCEL=("${TCG[@]}")
+	ACCEL_NAME='software emulation'
+	[ -r /dev/kvm ] && [ -w /dev/kvm ] || return 0
+	for m in kvm_amd kvm_intel; do
+		case $(cat "/sys/module/$m/parameters/nested" 2>/dev/null) in
+		1|Y|y)
+			ACCEL=(-accel kvm -cpu host)
+			ACCEL_NAME='KVM with nested virtualization'
+			;;
+		esac
+	done
+}
+
+# start_vm KERNEL INITRD DIR APPEND: in the background; sets VM.
+start_vm()
+{
+	local kernel=$1 initrd=$2 dir=$3 append=$4
+
+	mkdir -p "$dir"
+	rm -f "$dir/console.log" "$dir/raw.log"
+	: > "$dir/raw.log"
+	set -m
+	"$QEMU" "${ACCEL[@]}" -machine q35 -smp 2 -m "$TEST_MEMORY" -nodefaults -display none -monitor none \
+		-no-reboot -serial "file:$dir/console.log" -serial "file:$dir/raw.log" \
+		-kernel "$kernel" -initrd "$initrd" \
+		-append "console=ttyS0 earlyprintk=serial panic=-1 tsc=reliable numa=fake=2 page_poison=1 null_blk.nr_devices=0 $append" \
+		< /dev/null > "$dir/qemu.log" 2>&1 9>&- &
+	VM=$!
+	set +m
+	CHILDREN+=("$VM")
+}
+
+stop_vm()
+{
+	kill "$VM" 2>/dev/null
+	wait "$VM" 2>/dev/null
+	CHILDREN=()
+}
+
+# Reads one line of the VM's second port into LINE; fails when the VM is gone and all is read.
+# Sets IDLE to the seconds without a line.
+next_line()
+{
+	local part rc
+
+	while :; do
+		part=''
+		IFS= read -r -t 1 -u 8 part && rc=0 || rc=$?
+		LINE=$PARTIAL$part
+		if [ $rc -eq 0 ]; then
+			PARTIAL=''
+			LAST_LINE=$SECONDS
+			LINE=${LINE%$'\r'}
+			return 0
+		fi
+		PARTIAL=$LINE
+		[ $rc -gt 128 ] || return 1
+		if [ $((SECONDS - LAST_LINE)) -ge "$SILENCE_LIMIT" ]; then
+			HUNG="the VM has said nothing for $SILENCE_LIMIT s"
+			stop_vm
+		elif [ $SECONDS -ge "$VM_DEADLINE" ]; then
+			HUNG="the VM has used up its time"
+			stop_vm
+		fi
+	done
+}
+
+watch_vm()
+{
+	PARTIAL='' LAST_LINE=$SECONDS HUNG='' SILENCE_LIMIT=$BOOT_SECONDS VM_DEADLINE=$((SECONDS + $2))
+	exec 8< <(exec tail -n +1 -s 0.2 -f --pid="$VM" "$1/raw.log" 9>&-)
+}
+
+run_demo()
+{
+	local src=$HARNESS/vmm/gmem-vmm.c dir=$BUILD/results/run status=''
+
+	[ -f "$src" ] || die "there is no demonstration yet: harness/vmm/gmem-vmm.c is missing"
+	need "${PACKAGES_VM[@]}"
+	prepare_tree
+	build_kernel fast
+	build_headers
+	cc_static "$src" "$X86/demo" -isystem "$X86/selftests/usr/include" -pthread ||
+		die "harness/vmm/gmem-vmm.c does not compile"
+	make_initrd "$X86/demo.initrd" run
+	choose_accel
+	say "Starting the VM ($ACCEL_NAME; the demonstration takes a minute or two)"
+	start_vm "$X86/fast/arch/x86/boot/bzImage" "$X86/demo.initrd" "$dir" "gmem_mode=run"
+	watch_vm "$dir" 900
+	while next_line; do
+		SILENCE_LIMIT=300
+		case $LINE in
+		Z$'\t'*) status=${LINE#Z?} ;;
+		*) printf '%s\n' "$LINE" ;;
+		esac
+	done
+	wait "$VM" 2>/dev/null || true
+	CHILDREN=()
+	scan_console "$dir" > "$dir/reports.txt"
+	if [ -z "$status" ]; then
+		tail -n 30 "$dir/console.log" >&2
+		die "the VM stopped before the demonstration was over${HUNG:+: $HUNG}; its console is in $dir/console.log"
+	fi
+	if [ -s "$dir/reports.txt" ]; then
+		cat "$dir/reports.txt" >&2
+		die "the kernel reported a problem; its console is in $dir/console.log"
+	fi
+	[ "$status" = 0 ] || die "the demonstration failed (exit status $status)"
+}
+
+run_shell()
+{
+	need "${PACKAGES_VM[@]}" "${PACKAGES_SHELL[@]}"
+	[ -t 0 ] || die "a shell needs a terminal"
+	prepare_tree
+	build_kernel debug
+	build_selftests
+	make_initrd "$X86/shell.initrd" shell
+	choose_accel
+	say "Starting the VM ($ACCEL_NAME). 'exit' or Ctrl-A X ends it; the selftests are in /tests"
+	"$QEMU" "${ACCEL[@]}" -machine q35 -smp 2 -m "$TEST_MEMORY" -nodefaults -display none -no-reboot \
+		-serial mon:stdio -kernel "$X86/debug/arch/x86/boot/bzImage" -initrd "$X86/shell.initrd" \
+		-append "console=ttyS0 panic=-1 tsc=reliable numa=fake=2 page_poison=1 null_blk.nr_devices=0 gmem_mode=shell"
+}
