@@ -490,14 +490,30 @@ run_docs()
 	} | sed "s,$TREE/,,g" | grep -E '(WARNING|ERROR|[Ww]arning|[Ee]rror)' || true
 }
 
+findings()
+{
+	grep -E "(^|[ /])$2:" "$1"
+}
+
+# on_base TOOL FILE...: Coccinelle looks at each file by itself; what the others say about a file may come from
+# another one that includes it.
+on_base()
+{
+	local TOUCHED=("${TOUCHED[@]}") name=$1
+
+	shift
+	[ "$name" != cocci ] || TOUCHED=("$@")
+	"run_$name"
+}
+
 # compare TOOL FILE: what TOOL says about FILE at the end of the series and did not at its base. The outputs
 # hold the file's name at the start of the line, or after a word such as WARNING:.
 compare()
 {
 	local out=$STATIC/$1
 
-	grep -E "(^|[ /])$2:" "$out.base" > "$out.base.file" || true
-	grep -E "(^|[ /])$2:" "$out.tip" > "$out.tip.file" || true
+	findings "$out.base" "$2" > "$out.base.file" || true
+	findings "$out.tip" "$2" > "$out.tip.file" || true
 	new_lines "$out.base.file" "$out.tip.file"
 }
 
@@ -512,7 +528,7 @@ tool_works()
 # tool_suite NAME PREFIX PATTERN...: one case for each touched file that matches.
 tool_suite()
 {
-	local name=$1 prefix=$2 file files t0=$SECONDS key
+	local name=$1 prefix=$2 file files suspects t0=$SECONDS key
 
 	shift 2
 	begin_suite "$name"
@@ -525,20 +541,28 @@ tool_suite()
 	elif [ ${#files[@]} -eq 0 ]; then
 		check all skip_untouched
 	elif [ -z "${FILTER:-}" ] || printf '%s\n' "${files[@]/#/$name.}" | grep -qF -e "$FILTER"; then
-		say "Running $name on ${#files[@]} files, before and after the series"
-		# The base and the touched files stay the same for most of the time that one works.
-		key=$({
-			lgit rev-parse base
-			printf '%s\n' "${files[@]}"
-			cat "$HARNESS"/config/*.config "$HARNESS/lib/static.sh" "$HARNESS/lib/sparse-touched"
-		} | hash_stdin)
-		if ! stamped "static-$name" "$key"; then
-			at base
-			"run_$name" > "$STATIC/$name.base"
-			stamp "static-$name" "$key"
-		fi
+		say "Running $name on ${#files[@]} files"
 		at gmem
 		"run_$name" > "$STATIC/$name.tip"
+		# Where the series has no findings, there is nothing to compare with the base, and it is not looked at.
+		suspects=()
+		for file in "${files[@]}"; do
+			! findings "$STATIC/$name.tip" "$file" > /dev/null || suspects+=("$file")
+		done
+		key=$({
+			lgit rev-parse base
+			printf '%s\n' "${files[@]}" -- "${suspects[@]}"
+			cat "$HARNESS"/config/*.config "$HARNESS/lib/static.sh" "$HARNESS/lib/sparse-touched"
+		} | hash_stdin)
+		if [ ${#suspects[@]} -eq 0 ]; then
+			: > "$STATIC/$name.base"
+			unstamp "static-$name"
+		elif ! stamped "static-$name" "$key"; then
+			say "Running $name on the base as well, for ${suspects[*]}"
+			at base
+			on_base "$name" "${suspects[@]}" > "$STATIC/$name.base"
+			stamp "static-$name" "$key"
+		fi
 		check works tool_works "$name" "$prefix"
 		for file in "${files[@]}"; do
 			if [ "$name" = sparse ]; then
