@@ -7,7 +7,7 @@ PACKAGES_BUILD=(build-essential flex bison bc libelf-dev libssl-dev uuid-dev lib
 PACKAGES_VM=(qemu-system-x86)
 PACKAGES_SHELL=(busybox-static)
 PACKAGES_STATIC=(sparse coccinelle b4 python3-sphinx python3-yaml python3-ply python3-git shellcheck perl
-	gcc-aarch64-linux-gnu)
+	ocaml gcc-aarch64-linux-gnu)
 
 # need PACKAGE...: installs those that are missing, saying so.
 need()

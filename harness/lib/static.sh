@@ -5,6 +5,7 @@
 STATIC=$BUILD/static
 TREE=$STATIC/linux	# a work tree of its own, moved from commit to commit
 OBJ=$STATIC/obj
+SEEN=$STATIC/sparse.seen
 
 # check NAME COMMAND...: a case. The command prints what is wrong, and fails if anything is; it returns 77 to
 # skip, with the reason as its output.
@@ -400,7 +401,7 @@ run_sparse()
 {
 	local KARCH
 
-	export GMEM_SOURCE=$TREE GMEM_TOUCHED=$STATIC/sparse.touched GMEM_SEEN=$STATIC/sparse.seen
+	export GMEM_SOURCE=$TREE GMEM_TOUCHED=$STATIC/sparse.touched GMEM_SEEN=$SEEN
 	touched '*.c' > "$GMEM_TOUCHED"
 	: > "$GMEM_SEEN"
 	{
@@ -440,31 +441,43 @@ sparse_saw()
 	while read -r file; do
 		[ "$file" != "$1" ] || return 0
 		! grep -qE "^#include \"(.*/)?$(basename "$1")\"" "$TREE/$file" || return 0
-	done < "$STATIC/sparse.seen"
+	done < "$SEEN"
 	return 1
 }
 
-# All of the tree's coccinelle scripts that can report.
+# All of the tree's coccinelle scripts that can report. Parsing the files takes as long as many a script; the first
+# one keeps the result for the others.
 run_cocci()
 {
-	local files
+	local files scripts
 
 	mapfile -t files < <(touched '*.c' '*.h' | while read -r f; do [ ! -f "$TREE/$f" ] || echo "$f"; done)
 	[ ${#files[@]} -gt 0 ] || return 0
 	rm -rf "$STATIC/cocci"
-	mkdir -p "$STATIC/cocci"
-	# shellcheck disable=SC2016 # for the inner shell
-	(cd "$TREE" && grep -lr --include='*.cocci' '^virtual report' scripts/coccinelle | sort |
-		xargs -P "$JOBS" -I{} bash -c '
-			script=$1 log=$2; shift 2
-			read -r -a options < <(sed -n "s,^// Options: *,,p" "$script" | tr "\n" " "; echo)
-			timeout 300 spatch -D report --no-show-diff --very-quiet --cocci-file "$script" "${options[@]}" "$@" \
-				> "$log/${script//\//_}" 2> "$log/${script//\//_}.err" < /dev/null ||
-				echo "$script: exit status $?" >> "$log/failed"
-		' - {} "$STATIC/cocci" "${files[@]}")
+	mkdir -p "$STATIC/cocci/cache"
+	mapfile -t scripts < <(cd "$TREE" && grep -lr --include='*.cocci' '^virtual report' scripts/coccinelle | sort)
+	cocci_scripts 1 "${scripts[0]}"
+	cocci_scripts "$JOBS" "${scripts[@]:1}"
 	cat "$STATIC"/cocci/*.cocci | grep -E '^[^ :]+:[0-9]+' | sort || true
 	# A script that cannot run has found nothing, and nobody should think it had.
 	sed 's/^/script:0: /' "$STATIC/cocci/failed" 2>/dev/null || true
+}
+
+# cocci_scripts JOBS SCRIPT...: on "files", at most so many at a time.
+cocci_scripts()
+{
+	local jobs=$1
+
+	shift
+	# shellcheck disable=SC2016 # for the inner shell
+	(cd "$TREE" && printf '%s\n' "$@" |
+		xargs -P "$jobs" -I{} bash -c '
+			script=$1 log=$2; shift 2
+			read -r -a options < <(sed -n "s,^// Options: *,,p" "$script" | tr "\n" " "; echo)
+			timeout 300 spatch -D report --no-show-diff --very-quiet --use-cache --cache-prefix "$log/cache" --cocci-file "$script" "${options[@]}" "$@" \
+				> "$log/${script//\//_}" 2> "$log/${script//\//_}.err" < /dev/null ||
+				echo "$script: exit status $?" >> "$log/failed"
+		' - {} "$STATIC/cocci" "${files[@]}")
 }
 
 run_kerneldoc()
@@ -499,7 +512,7 @@ findings()
 # another one that includes it.
 on_base()
 {
-	local TOUCHED=("${TOUCHED[@]}") name=$1
+	local TOUCHED=("${TOUCHED[@]}") SEEN=$STATIC/sparse.seen.base name=$1
 
 	shift
 	[ "$name" != cocci ] || TOUCHED=("$@")
