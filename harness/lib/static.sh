@@ -362,7 +362,7 @@ suite_variants()
 	[ ${#COMMITS[@]} -gt 0 ] || { check all skip_empty; return; }
 	at gmem
 	say "Building KVM in other configurations (about a minute each)"
-	for variant in no-sw-protected no-sev-tdx no-private amd-only i386; do
+	for variant in no-sw-protected no-sev-tdx sev-only tdx-only no-private amd-only i386; do
 		check "$variant" build_x86 "$variant"
 	done
 	check arm64 build_arm64

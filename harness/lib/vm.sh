@@ -6,6 +6,7 @@ QEMU=qemu-system-x86_64
 BOOT_SECONDS=240	# the debug kernel takes 15 s here; a machine may be slow, but not that slow
 SILENCE_SECONDS=120	# init says something every 10 s
 TEST_MEMORY=4G
+TEST_CPUS=2
 
 # initrd OUTPUT MODE: everything but the list of tests.
 make_initrd()
@@ -93,10 +94,10 @@ start_vm()
 	local kernel=$1 initrd=$2 dir=$3 append=$4
 
 	mkdir -p "$dir"
-	rm -f "$dir/console.log" "$dir/raw.log"
+	rm -f "$dir/console.log" "$dir/raw.log" "$dir/output.txt"
 	: > "$dir/raw.log"
 	set -m
-	"$QEMU" "${ACCEL[@]}" -machine q35 -smp 2 -m "$TEST_MEMORY" -nodefaults -display none -monitor none \
+	"$QEMU" "${ACCEL[@]}" -machine q35 -smp "$TEST_CPUS" -m "$TEST_MEMORY" -nodefaults -display none -monitor none \
 		-no-reboot -serial "file:$dir/console.log" -serial "file:$dir/raw.log" \
 		-kernel "$kernel" -initrd "$initrd" \
 		-append "console=ttyS0 earlyprintk=serial panic=-1 tsc=reliable numa=fake=2 page_poison=1 null_blk.nr_devices=0 $append" \
@@ -147,27 +148,25 @@ watch_vm()
 	exec 8< <(exec tail -n +1 -s 0.2 -f --pid="$VM" "$1/raw.log" 9>&-)
 }
 
-run_demo()
+# run_program SOURCE RESULTS SECONDS TEXT: builds a program and the fast kernel, and runs the one in the other.
+run_program()
 {
-	local src=$HARNESS/vmm/gmem-vmm.c dir=$BUILD/results/run status=''
+	local src=$HARNESS/vmm/$1 dir=$BUILD/results/$2 seconds=$3 what=$4 status=''
 
-	[ -f "$src" ] || die "there is no demonstration yet: harness/vmm/gmem-vmm.c is missing"
 	need "${PACKAGES_VM[@]}"
 	prepare_tree
 	build_kernel fast
 	build_headers
-	cc_static "$src" "$X86/demo" -isystem "$X86/selftests/usr/include" -pthread ||
-		die "harness/vmm/gmem-vmm.c does not compile"
+	cc_static "$src" "$X86/demo" -isystem "$X86/selftests/usr/include" -pthread || die "$src does not compile"
 	make_initrd "$X86/demo.initrd" run
-	choose_accel
-	say "Starting the VM ($ACCEL_NAME; the demonstration takes a minute or two)"
+	say "Starting the VM ($ACCEL_NAME; $what)"
 	start_vm "$X86/fast/arch/x86/boot/bzImage" "$X86/demo.initrd" "$dir" "gmem_mode=run"
-	watch_vm "$dir" 900
+	watch_vm "$dir" "$seconds"
 	while next_line; do
 		SILENCE_LIMIT=300
 		case $LINE in
 		Z$'\t'*) status=${LINE#Z?} ;;
-		*) printf '%s\n' "$LINE" ;;
+		*) printf '%s\n' "$LINE" | tee -a "$dir/output.txt" ;;
 		esac
 	done
 	wait "$VM" 2>/dev/null || true
@@ -175,13 +174,28 @@ run_demo()
 	scan_console "$dir" > "$dir/reports.txt"
 	if [ -z "$status" ]; then
 		tail -n 30 "$dir/console.log" >&2
-		die "the VM stopped before the demonstration was over${HUNG:+: $HUNG}; its console is in $dir/console.log"
+		die "the VM stopped before the program was over${HUNG:+: $HUNG}; its console is in $dir/console.log"
 	fi
 	if [ -s "$dir/reports.txt" ]; then
 		cat "$dir/reports.txt" >&2
 		die "the kernel reported a problem; its console is in $dir/console.log"
 	fi
-	[ "$status" = 0 ] || die "the demonstration failed (exit status $status)"
+	[ "$status" = 0 ] || die "the program failed (exit status $status)"
+}
+
+run_demo()
+{
+	choose_accel
+	run_program gmem-vmm.c run 900 "the demonstration takes a minute or two"
+}
+
+# With one processor and a counter that counts instructions, the numbers do not depend on the machine.
+run_bench()
+{
+	ACCEL=(-accel "tcg,thread=single" -icount "shift=0,sleep=off" -cpu "max,la57=off")
+	ACCEL_NAME='software emulation, counting instructions'
+	TEST_CPUS=1
+	run_program gmem-bench.c bench 1800 "the measurements take a few minutes"
 }
 
 run_shell()

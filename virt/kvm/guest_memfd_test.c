@@ -9,6 +9,45 @@
 #include <kunit/test.h>
 #include <linux/fdtable.h>
 
+/**
+ * kvm_gmem_kunit_bind_new() - Create a guest_memfd and bind it to a memslot, as userspace does
+ * @kvm: the VM
+ * @slot: the memslot, with its base and size
+ * @flags: GUEST_MEMFD_FLAG_*
+ *
+ * Return: the file, which has the size of the memslot.
+ */
+struct file *kvm_gmem_kunit_bind_new(struct kvm *kvm, struct kvm_memory_slot *slot,
+				     u64 flags)
+{
+	struct kvm_create_guest_memfd args = {
+		.size = slot->npages << PAGE_SHIFT,
+		.flags = flags,
+	};
+	struct file *file;
+	int fd, r;
+
+	fd = kvm_gmem_create(kvm, &args);
+	if (fd < 0)
+		return ERR_PTR(fd);
+
+	slot->flags = KVM_MEM_GUEST_MEMFD;
+
+	mutex_lock(&kvm->slots_lock);
+	r = kvm_gmem_prepare_memory_region(kvm, slot, fd, 0);
+	if (!r) {
+		file = slot->gmem.file;
+		r = kvm_gmem_commit_memory_region(kvm, slot);
+		if (r)
+			fput(file);
+	}
+	mutex_unlock(&kvm->slots_lock);
+
+	close_fd(fd);
+	return r ? ERR_PTR(r) : file;
+}
+EXPORT_SYMBOL_IF_KUNIT(kvm_gmem_kunit_bind_new);
+
 #define NR_PAGES	2048
 #define PATTERN		0x5a
 
