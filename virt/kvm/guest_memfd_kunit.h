@@ -20,11 +20,13 @@
 #include <linux/pagemap.h>
 #include <linux/uaccess.h>
 
+#include "guest_memfd.h"
 #include "kvm_mm.h"
 
-bool kvm_gmem_unmap_guest(struct kvm *kvm, struct kvm_gfn_range *range);
 struct file *kvm_gmem_kunit_bind_new(struct kvm *kvm, struct kvm_memory_slot *slot,
 				     u64 flags);
+void kvm_gmem_kunit_invalidated(struct kvm *kvm, gfn_t start, gfn_t end);
+void kvm_gmem_kunit_invalidate(struct kvm *kvm, gfn_t start, gfn_t end);
 
 #define GMEM_KUNIT_GFN		0x1000	/* converted in place */
 #define GMEM_KUNIT_PAGES	64

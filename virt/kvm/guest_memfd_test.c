@@ -9,6 +9,8 @@
 #include <kunit/test.h>
 #include <linux/fdtable.h>
 
+#include "guest_memfd_kunit.h"
+
 /**
  * kvm_gmem_kunit_bind_new() - Create a guest_memfd and bind it to a memslot, as userspace does
  * @kvm: the VM
@@ -47,6 +49,25 @@ struct file *kvm_gmem_kunit_bind_new(struct kvm *kvm, struct kvm_memory_slot *sl
 	return r ? ERR_PTR(r) : file;
 }
 EXPORT_SYMBOL_IF_KUNIT(kvm_gmem_kunit_bind_new);
+
+/* What unmapping leaves in the VM for faults to see, within an invalidation. */
+void kvm_gmem_kunit_invalidated(struct kvm *kvm, gfn_t start, gfn_t end)
+{
+	lockdep_assert_held_write(&kvm->mmu_lock);
+	kvm_mmu_invalidate_range_add(kvm, start, end);
+}
+EXPORT_SYMBOL_IF_KUNIT(kvm_gmem_kunit_invalidated);
+
+/* A whole invalidation. */
+void kvm_gmem_kunit_invalidate(struct kvm *kvm, gfn_t start, gfn_t end)
+{
+	KVM_MMU_LOCK(kvm);
+	kvm_mmu_invalidate_start(kvm);
+	kvm_mmu_invalidate_range_add(kvm, start, end);
+	kvm_mmu_invalidate_end(kvm);
+	KVM_MMU_UNLOCK(kvm);
+}
+EXPORT_SYMBOL_IF_KUNIT(kvm_gmem_kunit_invalidate);
 
 #define NR_PAGES	2048
 #define PATTERN		0x5a

@@ -18,6 +18,7 @@ struct rmp_model_entry {
 	kvm_pfn_t pfn;
 	u64 gpa;
 	bool immutable;
+	bool reclaimed;
 };
 
 struct snp_test {
@@ -37,9 +38,10 @@ struct snp_test {
 	int nr_measured;
 
 	/* Make this call on this pfn fail. */
-	kvm_pfn_t fail_private, fail_shared, fail_psmash;
+	kvm_pfn_t fail_private, fail_shared, fail_psmash, fail_reclaim;
 	int fail_launch;
-	bool teardown;
+	/* Of what the last removal of mappings was about. */
+	enum kvm_gfn_range_filter filter;
 };
 
 static struct snp_test *snp_test_of(struct kunit *test)
@@ -133,7 +135,11 @@ static int model_make_shared(u64 pfn, enum pg_level level)
 		return -EFAULT;
 	}
 
-	if (e && !e->immutable)
+	/* Pages in the hands of firmware have to be reclaimed first. */
+	if (e && e->immutable)
+		return -EFAULT;
+
+	if (e && !e->reclaimed)
 		KUNIT_EXPECT_TRUE_MSG(test, gmem_kunit_page_is(pfn, CIPHERTEXT),
 				      "the host has written to the guest's page");
 	xa_erase(&t->rmp, pfn);
@@ -186,9 +192,15 @@ static int model_reclaim_cmd(u64 pfn, int *fw_err)
 {
 	struct kunit *test = kunit_get_current_test();
 	struct snp_test *t = snp_test_of(test);
+	struct rmp_model_entry *e;
 
 	t->nr_reclaim++;
-	KUNIT_EXPECT_NOT_NULL(test, xa_load(&t->rmp, pfn));
+	e = xa_load(&t->rmp, pfn);
+	KUNIT_ASSERT_NOT_NULL(test, e);
+	if (pfn == t->fail_reclaim)
+		return -EIO;
+	e->immutable = false;
+	e->reclaimed = true;
 	return 0;
 }
 
@@ -199,8 +211,8 @@ static bool model_unmap(struct kvm *kvm, struct kvm_gfn_range *range)
 	unsigned long gfn;
 	void *entry;
 
-	lockdep_assert_held_write(&kvm->mmu_lock);
-	kvm_mmu_invalidate_range_add(kvm, range->start, range->end);
+	t->filter = range->attr_filter;
+	kvm_gmem_kunit_invalidated(kvm, range->start, range->end);
 
 	xa_for_each_range(&t->npt, gfn, entry, range->start, range->end - 1)
 		xa_erase(&t->npt, gfn);
@@ -259,7 +271,7 @@ static int __snp_test_init(struct kunit *test, u64 flags)
 		return -ENOMEM;
 	test->priv = t;
 
-	if (kvm_x86_ops.gmem_make_private != sev_gmem_make_private)
+	if (!kvm_caps.supported_vm_types || !boot_cpu_has(X86_FEATURE_SVM))
 		kunit_skip(test, "needs kvm_amd, which this machine doesn't let load");
 
 	xa_init(&t->rmp);
@@ -450,13 +462,17 @@ static void only_what_changes(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->nr_shared, 8);
 	for (i = 0; i < 16; i++) {
 		KUNIT_EXPECT_EQ(test, is_assigned(test, i), i % 2 == 0);
-		if (i % 2 == 0)
-			KUNIT_EXPECT_TRUE(test, gmem_kunit_page_is(gmem_kunit_pfn(&t->g, i),
-								   CIPHERTEXT));
+		if (i % 2)
+			continue;
+		KUNIT_EXPECT_NOT_NULL(test, xa_load(&t->npt, GMEM_KUNIT_GFN + i));
+		KUNIT_EXPECT_TRUE(test, gmem_kunit_page_is(gmem_kunit_pfn(&t->g, i),
+							   CIPHERTEXT));
 	}
+	KUNIT_EXPECT_EQ(test, (int)t->filter, KVM_FILTER_SHARED);
 
 	KUNIT_EXPECT_EQ(test, convert(test, 0, 16, false, 0), 0);
 	KUNIT_EXPECT_EQ(test, t->nr_shared, 16);
+	KUNIT_EXPECT_EQ(test, (int)t->filter, KVM_FILTER_PRIVATE);
 }
 
 static void round_trips(struct kunit *test)
@@ -983,6 +999,39 @@ static void rejected_cpuid_page_with_source(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, byte, CORRECTED);
 }
 
+/* Firmware keeps the page. */
+static void launch_reclaim_fails(struct kunit *test)
+{
+	struct snp_test *t = snp_test_of(test);
+	struct folio *folio;
+	kvm_pfn_t pfn;
+
+	KUNIT_ASSERT_TRUE(test, gmem_kunit_write(&t->g, 0, 1));
+	KUNIT_ASSERT_EQ(test, convert(test, 0, 1, true, KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE), 0);
+	pfn = gmem_kunit_pfn(&t->g, 0);
+	folio = pfn_folio(pfn);
+
+	t->fail_launch = SEV_RET_INVALID_PARAM;
+	t->fail_reclaim = pfn;
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_EQ(test, launch(test, GMEM_KUNIT_GFN, 1, 0,
+					     KVM_SEV_SNP_PAGE_TYPE_NORMAL, NULL), -EIO);
+	}
+	KUNIT_EXPECT_TRUE(test, t->g.kvm->vm_dead);
+	KUNIT_EXPECT_TRUE(test, is_assigned(test, 0));
+	KUNIT_EXPECT_EQ(test, convert(test, 0, 1, false, 0), -EIO);
+
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_EQ(test, gmem_kunit_punch(&t->g, 0, 1), 0);
+	}
+	KUNIT_EXPECT_NULL(test, folio->mapping);
+	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 1);
+
+	/* Give back what the test has borrowed. */
+	xa_erase(&t->rmp, pfn);
+	folio_put(folio);
+}
+
 static void launch_make_private_fails(struct kunit *test)
 {
 	struct snp_test *t = snp_test_of(test);
@@ -1022,52 +1071,90 @@ static void snp_test_rmp_fault(struct kunit *test, pgoff_t index)
 static void rmp_fault_splits(struct kunit *test)
 {
 	struct snp_test *t = snp_test_of(test);
+	unsigned long seq;
 
 	if (!npt_enabled)
 		kunit_skip(test, "needs nested paging, as SNP does");
 
 	give(test, 0, 1);
 	t->large = gmem_kunit_pfn(&t->g, 0);
+	seq = t->g.kvm->mmu_invalidate_seq;
 	snp_test_rmp_fault(test, 0);
 	KUNIT_EXPECT_EQ(test, t->nr_psmash, 1);
 	KUNIT_EXPECT_EQ(test, t->large, 0);
+	/* The mapping goes, to come back in the size of the entry. */
+	KUNIT_EXPECT_NE(test, t->g.kvm->mmu_invalidate_seq, seq);
 }
 
 static void rmp_fault_of_converted_page(struct kunit *test)
 {
 	struct snp_test *t = snp_test_of(test);
-	int calls;
+	int calls, lookups;
 
 	give(test, 0, 1);
 	KUNIT_ASSERT_EQ(test, convert(test, 0, 1, false, 0), 0);
 	calls = nr_calls(t);
+	lookups = t->nr_lookup;
 	snp_test_rmp_fault(test, 0);
 	KUNIT_EXPECT_EQ(test, nr_calls(t), calls);
+	KUNIT_EXPECT_EQ(test, t->nr_lookup, lookups);
 	KUNIT_EXPECT_FALSE(test, is_assigned(test, 0));
 }
 
-/* The page is split by somebody else first, which makes PSMASH fail. */
+/* The page is freed or converted at the wrong moment, which makes PSMASH fail. */
 static int model_psmash_lost_race(u64 pfn)
 {
 	struct kunit *test = kunit_get_current_test();
 	struct snp_test *t = snp_test_of(test);
 
 	t->nr_psmash++;
-	t->large = 0;
-	xa_erase(&t->rmp, gmem_kunit_pfn(&t->g, 0));
+	xa_erase(&t->rmp, t->large);
 	return -EIO;
 }
 
-static void rmp_entry_vanishes(struct kunit *test)
+static void rmp_entry_vanishes_before_psmash(struct kunit *test)
 {
 	struct snp_test *t = snp_test_of(test);
+	unsigned long seq;
 
 	give(test, 0, 1);
 	t->large = gmem_kunit_pfn(&t->g, 0);
+	seq = t->g.kvm->mmu_invalidate_seq;
 	kunit_activate_static_stub(test, psmash, model_psmash_lost_race);
 	snp_test_rmp_fault(test, 0);
 	kunit_activate_static_stub(test, psmash, model_psmash);
+
 	KUNIT_EXPECT_EQ(test, t->nr_psmash, 1);
+	KUNIT_EXPECT_EQ(test, t->g.kvm->mmu_invalidate_seq, seq);
+	t->large = 0;
+}
+
+/* Present when the page is looked up, and gone when the RMP fault looks. */
+static int model_lookup_then_lose(u64 pfn, bool *assigned, int *level)
+{
+	struct kunit *test = kunit_get_current_test();
+	struct snp_test *t = snp_test_of(test);
+	int r = model_lookup(pfn, assigned, level);
+
+	xa_erase(&t->rmp, pfn);
+	return r;
+}
+
+static void rmp_entry_vanishes_before_lookup(struct kunit *test)
+{
+	struct snp_test *t = snp_test_of(test);
+	unsigned long seq;
+
+	give(test, 0, 1);
+	t->large = gmem_kunit_pfn(&t->g, 0);
+	seq = t->g.kvm->mmu_invalidate_seq;
+	kunit_activate_static_stub(test, snp_lookup_rmpentry, model_lookup_then_lose);
+	snp_test_rmp_fault(test, 0);
+	kunit_activate_static_stub(test, snp_lookup_rmpentry, model_lookup);
+
+	KUNIT_EXPECT_EQ(test, t->nr_psmash, 0);
+	KUNIT_EXPECT_EQ(test, t->g.kvm->mmu_invalidate_seq, seq);
+	t->large = 0;
 }
 
 static int model_map_late(struct kunit *test, gfn_t gfn, kvm_pfn_t pfn, bool private)
@@ -1087,11 +1174,7 @@ static int model_lookup_then_convert(u64 pfn, bool *assigned, int *level)
 	 * The conversion itself waits for the lock that the fault holds; all that it
 	 * does to a fault is this.
 	 */
-	write_lock(&t->g.kvm->mmu_lock);
-	kvm_mmu_invalidate_start(t->g.kvm);
-	kvm_mmu_invalidate_range_add(t->g.kvm, GMEM_KUNIT_GFN, GMEM_KUNIT_GFN + 1);
-	kvm_mmu_invalidate_end(t->g.kvm);
-	write_unlock(&t->g.kvm->mmu_lock);
+	kvm_gmem_kunit_invalidate(t->g.kvm, GMEM_KUNIT_GFN, GMEM_KUNIT_GFN + 1);
 	return model_lookup(pfn, assigned, level);
 }
 
@@ -1158,7 +1241,8 @@ static struct kunit_case snp_test_cases[] = {
 	KUNIT_CASE(others_are_not_converted),
 	KUNIT_CASE(rmp_fault_splits),
 	KUNIT_CASE(rmp_fault_of_converted_page),
-	KUNIT_CASE(rmp_entry_vanishes),
+	KUNIT_CASE(rmp_entry_vanishes_before_psmash),
+	KUNIT_CASE(rmp_entry_vanishes_before_lookup),
 	KUNIT_CASE(fault_loses_race),
 	KUNIT_CASE(other_vm_types_call_nothing),
 	{}
@@ -1176,6 +1260,7 @@ static struct kunit_case snp_launch_test_cases[] = {
 	KUNIT_CASE(launch_again_after_converting),
 	KUNIT_CASE(rejected_cpuid_page),
 	KUNIT_CASE(rejected_cpuid_page_with_source),
+	KUNIT_CASE(launch_reclaim_fails),
 	KUNIT_CASE(launch_make_private_fails),
 	{}
 };

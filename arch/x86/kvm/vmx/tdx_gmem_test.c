@@ -9,8 +9,6 @@
  * "ciphertext".  KVM's page tables are replaced too; the code between them and the
  * TDX module is the real one.
  */
-#include <asm/sev.h>
-
 #include "../../../../virt/kvm/guest_memfd_kunit.h"
 
 #define TDX_TEST_HKID	33
@@ -25,6 +23,8 @@ enum sept_model_state {
 struct sept_model_entry {
 	kvm_pfn_t pfn;
 	enum sept_model_state state;
+	/* KVM's page table has it too. */
+	bool mirrored;
 };
 
 struct tdx_test {
@@ -40,10 +40,12 @@ struct tdx_test {
 
 	/* Of the calls so far. */
 	int nr_add, nr_aug, nr_block, nr_track, nr_remove, nr_wbinvd, nr_extend;
-	int nr_rmp;
 	/* What has been measured, by the first byte of the page. */
 	u8 measured[GMEM_KUNIT_PAGES];
 	struct page *source;
+
+	/* A page that the TDX module doesn't let go of. */
+	kvm_pfn_t lost;
 
 	/* Return this once. */
 	u64 fail_add, fail_aug, fail_remove;
@@ -66,6 +68,7 @@ static u64 model_map_page(struct kunit *test, u64 gpa, kvm_pfn_t pfn)
 	e = kzalloc_obj(*e, GFP_ATOMIC);
 	KUNIT_ASSERT_NOT_NULL(test, e);
 	e->pfn = pfn;
+	e->mirrored = true;
 	KUNIT_ASSERT_EQ(test, 0, xa_err(xa_store(&t->sept, gpa_to_gfn(gpa), e, GFP_ATOMIC)));
 	memset(pfn_to_kaddr(pfn), CIPHERTEXT, PAGE_SIZE);
 	return 0;
@@ -207,11 +210,16 @@ static bool model_unmap(struct kvm *kvm, struct kvm_gfn_range *range)
 	void *entry;
 
 	lockdep_assert_held_write(&kvm->mmu_lock);
-	kvm_mmu_invalidate_range_add(kvm, range->start, range->end);
+	kvm_gmem_kunit_invalidated(kvm, range->start, range->end);
 
 	if (range->attr_filter & KVM_FILTER_PRIVATE) {
-		xa_for_each_range(&t->sept, gfn, e, range->start, range->end - 1)
+		xa_for_each_range(&t->sept, gfn, e, range->start, range->end - 1) {
+			if (!e->mirrored)
+				continue;
+			/* Gone for KVM, whatever the TDX module says. */
+			e->mirrored = false;
 			tdx_sept_remove_leaf_spte(kvm, gfn, PG_LEVEL_4K, model_spte(e->pfn));
+		}
 	}
 
 	if (range->attr_filter & KVM_FILTER_SHARED) {
@@ -241,16 +249,6 @@ static int model_map_private_pfn(struct kvm_vcpu *vcpu, gfn_t gfn, kvm_pfn_t pfn
 	r = model_map(kunit_get_current_test(), gfn, pfn, true);
 	read_unlock(&vcpu->kvm->mmu_lock);
 	return r;
-}
-
-/* Whoever asks for the RMP does so in vain. */
-static int model_rmp(u64 pfn, bool *assigned, int *level)
-{
-	struct kunit *test = kunit_get_current_test();
-	struct tdx_test *t = tdx_test_of(test);
-
-	t->nr_rmp++;
-	return -ENODEV;
 }
 
 static int fault(struct kunit *test, pgoff_t index, bool private)
@@ -294,7 +292,7 @@ static int tdx_test_init(struct kunit *test)
 		return -ENOMEM;
 	test->priv = t;
 
-	if (!kvm_x86_ops.name)
+	if (!kvm_caps.supported_vm_types)
 		kunit_skip(test, "no vendor module has initialized KVM");
 
 	xa_init(&t->sept);
@@ -325,9 +323,6 @@ static int tdx_test_init(struct kunit *test)
 	kunit_activate_static_stub(test, tdh_phymem_page_wbinvd_hkid, model_wbinvd);
 	kunit_activate_static_stub(test, kvm_tdp_mmu_map_private_pfn, model_map_private_pfn);
 	kunit_activate_static_stub(test, kvm_gmem_unmap_guest, model_unmap);
-#ifdef CONFIG_KVM_AMD_SEV
-	kunit_activate_static_stub(test, snp_lookup_rmpentry, model_rmp);
-#endif
 
 	gmem_kunit_init(test, &t->g, &t->tdx->kvm, KVM_X86_TDX_VM, GUEST_MEMFD_FLAG_INIT_SHARED);
 	t->tdx->kvm.arch.pre_fault_allowed = true;
@@ -357,13 +352,20 @@ static void tdx_test_exit(struct kunit *test)
 	gmem_kunit_exit(test, &t->g);
 
 	xa_for_each(&t->sept, gfn, e) {
-		KUNIT_FAIL(test, "gfn 0x%lx is still in the S-EPT", gfn);
+		if (e->pfn == t->lost) {
+			struct folio *folio = pfn_folio(t->lost);
+
+			KUNIT_EXPECT_NULL(test, folio->mapping);
+			KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 1);
+			KUNIT_EXPECT_TRUE(test, gmem_kunit_page_is(t->lost, CIPHERTEXT));
+			folio_put(folio);
+		} else {
+			KUNIT_FAIL(test, "gfn 0x%lx is still in the S-EPT", gfn);
+		}
 		kfree(e);
 	}
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->shared));
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->dirty));
-	/* Nothing of this is for anybody but the TDX module. */
-	KUNIT_EXPECT_EQ(test, t->nr_rmp, 0);
 	xa_destroy(&t->sept);
 	xa_destroy(&t->shared);
 	xa_destroy(&t->dirty);
@@ -520,6 +522,16 @@ static void modes_once_launched(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, kvm_arch_gmem_content_modes(tdx_test_of(test)->g.kvm), 0x02010001);
 }
 
+/* All of it is between KVM's page tables and the TDX module. */
+static void needs_no_hooks(struct kunit *test)
+{
+#ifdef CONFIG_HAVE_KVM_ARCH_GMEM_CONVERT
+	KUNIT_EXPECT_FALSE(test, kvm_arch_gmem_needs_make_shared(tdx_test_of(test)->g.kvm));
+#else
+	kunit_skip(test, "this kernel has no such hooks");
+#endif
+}
+
 static void round_trips(struct kunit *test)
 {
 	struct tdx_test *t = tdx_test_of(test);
@@ -562,7 +574,6 @@ static void remove_is_busy(struct kunit *test)
 static void remove_fails(struct kunit *test)
 {
 	struct tdx_test *t = tdx_test_of(test);
-	struct sept_model_entry *e;
 	pgoff_t error, i;
 
 	give(test, 0, 4);
@@ -583,10 +594,22 @@ static void remove_fails(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->g.kvm->mmu_invalidate_in_progress, 0);
 	KUNIT_EXPECT_EQ(test, convert(test, 1, 1, false, 0), -EIO);
 
-	/* The end of the test unmaps once more; let it start from the beginning. */
-	e = xa_load(&t->sept, GMEM_KUNIT_GFN);
-	if (e)
-		e->state = SEPT_MAPPED;
+	/* tdx_test_exit() sees that nobody gets it. */
+	t->lost = gmem_kunit_pfn(&t->g, 0);
+}
+
+static void remove_fails_for_hole(struct kunit *test)
+{
+	struct tdx_test *t = tdx_test_of(test);
+
+	give(test, 0, 2);
+	t->lost = gmem_kunit_pfn(&t->g, 0);
+	t->fail_remove = TDX_SW_ERROR;
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_EQ(test, gmem_kunit_punch(&t->g, 0, 2), 0);
+	}
+	KUNIT_EXPECT_EQ(test, folio_ref_count(pfn_folio(t->lost)), 1);
+	KUNIT_EXPECT_FALSE(test, is_in_sept(test, 1));
 }
 
 static void punch_hole(struct kunit *test)
@@ -771,10 +794,12 @@ static struct kunit_case tdx_test_cases[] = {
 	KUNIT_CASE(zero_of_mapped),
 	KUNIT_CASE(zero_of_never_mapped),
 	KUNIT_CASE(modes_once_launched),
+	KUNIT_CASE(needs_no_hooks),
 	KUNIT_CASE(round_trips),
 	KUNIT_CASE(aug_is_busy),
 	KUNIT_CASE(remove_is_busy),
 	KUNIT_CASE(remove_fails),
+	KUNIT_CASE(remove_fails_for_hole),
 	KUNIT_CASE(punch_hole),
 	KUNIT_CASE(close_in_every_state),
 	{}
