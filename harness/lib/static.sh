@@ -598,6 +598,7 @@ tool_suite()
 			at base
 			on_base "$name" "${suspects[@]}" > "$STATIC/$name.base"
 			stamp "static-$name" "$key"
+			at gmem
 		fi
 		check works tool_works "$name" "$prefix"
 		for file in "${files[@]}"; do

@@ -48,12 +48,20 @@ struct tdx_test {
 	kvm_pfn_t lost;
 
 	/* Return this once. */
-	u64 fail_add, fail_aug, fail_remove;
+	u64 fail_add, fail_aug, fail_extend, fail_block, fail_remove, fail_wbinvd;
 };
 
 static struct tdx_test *tdx_test_of(struct kunit *test)
 {
 	return test->priv;
+}
+
+static u64 fail_once(u64 *fail)
+{
+	u64 err = *fail;
+
+	*fail = 0;
+	return err;
 }
 
 static u64 model_map_page(struct kunit *test, u64 gpa, kvm_pfn_t pfn)
@@ -81,11 +89,9 @@ static u64 model_page_add(struct tdx_td *td, u64 gpa, kvm_pfn_t pfn, struct page
 	struct tdx_test *t = tdx_test_of(test);
 	u64 err;
 
-	if (t->fail_add) {
-		err = t->fail_add;
-		t->fail_add = 0;
+	err = fail_once(&t->fail_add);
+	if (err)
 		return err;
-	}
 
 	KUNIT_EXPECT_PTR_EQ(test, td, &t->tdx->td);
 	KUNIT_EXPECT_NE(test, (int)t->tdx->state, TD_STATE_RUNNABLE);
@@ -101,11 +107,9 @@ static u64 model_page_aug(struct tdx_td *td, u64 gpa, enum pg_level level, kvm_p
 	struct tdx_test *t = tdx_test_of(test);
 	u64 err;
 
-	if (t->fail_aug) {
-		err = t->fail_aug;
-		t->fail_aug = 0;
+	err = fail_once(&t->fail_aug);
+	if (err)
 		return err;
-	}
 
 	KUNIT_EXPECT_PTR_EQ(test, td, &t->tdx->td);
 	KUNIT_EXPECT_EQ(test, (int)t->tdx->state, TD_STATE_RUNNABLE);
@@ -121,7 +125,7 @@ static u64 model_mr_extend(struct tdx_td *td, u64 gpa, u64 *ext_err1, u64 *ext_e
 
 	KUNIT_EXPECT_NOT_NULL(test, xa_load(&t->sept, gpa_to_gfn(gpa)));
 	t->nr_extend++;
-	return 0;
+	return fail_once(&t->fail_extend);
 }
 
 static u64 model_range_block(struct tdx_td *td, u64 gpa, enum pg_level level,
@@ -130,6 +134,10 @@ static u64 model_range_block(struct tdx_td *td, u64 gpa, enum pg_level level,
 	struct kunit *test = kunit_get_current_test();
 	struct tdx_test *t = tdx_test_of(test);
 	struct sept_model_entry *e;
+	u64 err = fail_once(&t->fail_block);
+
+	if (err)
+		return err;
 
 	t->nr_block++;
 	e = xa_load(&t->sept, gpa_to_gfn(gpa));
@@ -163,11 +171,9 @@ static u64 model_page_remove(struct tdx_td *td, u64 gpa, enum pg_level level,
 	struct sept_model_entry *e;
 	u64 err;
 
-	if (t->fail_remove) {
-		err = t->fail_remove;
-		t->fail_remove = 0;
+	err = fail_once(&t->fail_remove);
+	if (err)
 		return err;
-	}
 
 	t->nr_remove++;
 	e = xa_load(&t->sept, gpa_to_gfn(gpa));
@@ -186,6 +192,10 @@ static u64 model_wbinvd(u64 hkid, kvm_pfn_t pfn)
 {
 	struct kunit *test = kunit_get_current_test();
 	struct tdx_test *t = tdx_test_of(test);
+	u64 err = fail_once(&t->fail_wbinvd);
+
+	if (err)
+		return err;
 
 	t->nr_wbinvd++;
 	KUNIT_EXPECT_EQ(test, hkid, TDX_TEST_HKID);
@@ -352,17 +362,18 @@ static void tdx_test_exit(struct kunit *test)
 	gmem_kunit_exit(test, &t->g);
 
 	xa_for_each(&t->sept, gfn, e) {
-		if (e->pfn == t->lost) {
-			struct folio *folio = pfn_folio(t->lost);
-
-			KUNIT_EXPECT_NULL(test, folio->mapping);
-			KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 1);
-			KUNIT_EXPECT_TRUE(test, gmem_kunit_page_is(t->lost, CIPHERTEXT));
-			folio_put(folio);
-		} else {
+		if (e->pfn != t->lost)
 			KUNIT_FAIL(test, "gfn 0x%lx is still in the S-EPT", gfn);
-		}
 		kfree(e);
+	}
+	if (t->lost) {
+		struct folio *folio = pfn_folio(t->lost);
+
+		KUNIT_EXPECT_NULL(test, folio->mapping);
+		KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 1);
+		KUNIT_EXPECT_TRUE(test, gmem_kunit_page_is(t->lost, CIPHERTEXT));
+		xa_erase(&t->dirty, t->lost);
+		folio_put(folio);
 	}
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->shared));
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->dirty));
@@ -571,21 +582,20 @@ static void remove_is_busy(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gmem_kunit_read(&t->g, 0), 0);
 }
 
-static void remove_fails(struct kunit *test)
+/* Whatever of it fails, a page may still be the guest's: the host must reach none of them. */
+static void unmapping_fails(struct kunit *test, u64 *fail)
 {
 	struct tdx_test *t = tdx_test_of(test);
 	pgoff_t error, i;
 
 	give(test, 0, 4);
-	t->fail_remove = TDX_SW_ERROR;
+	*fail = TDX_SW_ERROR;
 	kunit_warning_suppress(test) {
 		KUNIT_EXPECT_EQ(test, gmem_kunit_convert(test, &t->g, 0, 4, false,
 							 KVM_SET_MEMORY_ATTRIBUTES2_ZERO,
 							 &error), -EIO);
 	}
 
-	/* A page is still the guest's: the host must reach none of them. */
-	KUNIT_EXPECT_TRUE(test, is_in_sept(test, 0));
 	KUNIT_EXPECT_TRUE(test, gmem_kunit_page_is(gmem_kunit_pfn(&t->g, 0), CIPHERTEXT));
 	for (i = 0; i < 4; i++) {
 		KUNIT_EXPECT_TRUE(test, is_private(test, i));
@@ -596,6 +606,24 @@ static void remove_fails(struct kunit *test)
 
 	/* tdx_test_exit() sees that nobody gets it. */
 	t->lost = gmem_kunit_pfn(&t->g, 0);
+}
+
+static void block_fails(struct kunit *test)
+{
+	unmapping_fails(test, &tdx_test_of(test)->fail_block);
+	KUNIT_EXPECT_TRUE(test, is_in_sept(test, 0));
+}
+
+static void remove_fails(struct kunit *test)
+{
+	unmapping_fails(test, &tdx_test_of(test)->fail_remove);
+	KUNIT_EXPECT_TRUE(test, is_in_sept(test, 0));
+}
+
+static void wbinvd_fails(struct kunit *test)
+{
+	unmapping_fails(test, &tdx_test_of(test)->fail_wbinvd);
+	KUNIT_EXPECT_FALSE(test, is_in_sept(test, 0));
 }
 
 static void remove_fails_for_hole(struct kunit *test)
@@ -765,6 +793,22 @@ static void add_is_busy(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->measured[0], 5);
 }
 
+static void extend_fails(struct kunit *test)
+{
+	struct tdx_test *t = tdx_test_of(test);
+
+	KUNIT_ASSERT_TRUE(test, gmem_kunit_write(&t->g, 0, 5));
+	KUNIT_ASSERT_EQ(test, convert(test, 0, 1, true, 0), 0);
+	t->fail_extend = TDX_SW_ERROR;
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_EQ(test, init_mem(test, GMEM_KUNIT_GFN, 1, 0,
+					       KVM_TDX_MEASURE_MEMORY_REGION, NULL), -EIO);
+	}
+	KUNIT_EXPECT_TRUE(test, t->g.kvm->vm_dead);
+	KUNIT_EXPECT_EQ(test, t->nr_extend, 1);
+	KUNIT_EXPECT_EQ(test, gmem_kunit_read(&t->g, 0), -EFAULT);
+}
+
 static void launch_then_convert(struct kunit *test)
 {
 	struct tdx_test *t = tdx_test_of(test);
@@ -798,7 +842,9 @@ static struct kunit_case tdx_test_cases[] = {
 	KUNIT_CASE(round_trips),
 	KUNIT_CASE(aug_is_busy),
 	KUNIT_CASE(remove_is_busy),
+	KUNIT_CASE(block_fails),
 	KUNIT_CASE(remove_fails),
+	KUNIT_CASE(wbinvd_fails),
 	KUNIT_CASE(remove_fails_for_hole),
 	KUNIT_CASE(punch_hole),
 	KUNIT_CASE(close_in_every_state),
@@ -812,6 +858,7 @@ static struct kunit_case tdx_launch_test_cases[] = {
 	KUNIT_CASE(launch_needs_a_source_elsewhere),
 	KUNIT_CASE(launch_of_shared_page),
 	KUNIT_CASE(add_is_busy),
+	KUNIT_CASE(extend_fails),
 	KUNIT_CASE(launch_then_convert),
 	{}
 };
