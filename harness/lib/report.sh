@@ -11,7 +11,7 @@ scan_console()
 	sed 's/\r$//' "$1/console.log" 2>/dev/null | awk -v trouble="$KERNEL_TROUBLE" '
 		BEGIN { test = "boot" }
 		/gmem: now running / { test = $0; sub(/.*gmem: now running /, "", test); next }
-		$0 ~ trouble && !/Command line:|Kernel command line:|Unknown kernel command line/ {
+		$0 ~ trouble && !/[Cc]ommand line:|Unknown kernel command line|page_poison=1/ {
 			sub(/^\[ *[0-9.]+\](\[[^]]*\])? */, ""); print test "\t" $0
 		}'
 }

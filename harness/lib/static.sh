@@ -306,13 +306,18 @@ build_variant()
 	[ $rc -eq 0 ] && ! grep -q 'warning:' "$log"
 }
 
-# Objects outside KVM's directories that the series touches, for this architecture, at this commit.
+# What to make outside KVM's directories for the files that the series touches, for this architecture, at this commit.
+# In arch/x86/virt it depends on the configuration which files are compiled.
 outside_objects()
 {
-	local file
+	local file virt=''
 
 	while read -r file; do
 		case $file in
+		arch/x86/virt/*)
+			[ -n "$virt" ] || echo arch/x86/virt/
+			virt=1
+			;;
 		arch/x86/kvm/*|virt/*|arch/arm64/*|tools/*|samples/*|Documentation/*|scripts/*) ;;
 		*) [ ! -f "$TREE/$file" ] || echo "${file%.c}.o" ;;
 		esac
