@@ -137,6 +137,14 @@ build_headers()
 	}
 }
 
+# make_selftests SOURCE OBJ, whose headers are exported. FORCE_TARGETS: fail if anything cannot be built, instead of
+# leaving it out.
+make_selftests()
+{
+	make -C "$1/tools/testing/selftests" TARGETS=kvm O="$2" FORCE_TARGETS=1 CC='ccache gcc' USERLDFLAGS=-static \
+		-j"$JOBS"
+}
+
 build_selftests()
 {
 	local obj=$X86/selftests log=$X86/selftests.log want before total=$SELFTEST_OBJECTS
@@ -152,11 +160,9 @@ build_selftests()
 	say "Building the KVM selftests (from nothing: two to three minutes)"
 	before=$(git -C "$LINUX" status --porcelain)
 	build_headers
-	# FORCE_TARGETS: fail if anything cannot be built, instead of leaving it out.
 	[ ! -f "$obj/kselftest/kvm/guest_memfd_test" ] || total=0
 	with_progress "$log" objects "$total" ' -o [^ ]*/kselftest/kvm/[^ ]+' \
-		make -C "$LINUX/tools/testing/selftests" TARGETS=kvm O="$obj" FORCE_TARGETS=1 \
-		CC='ccache gcc' USERLDFLAGS=-static -j"$JOBS" || {
+		make_selftests "$LINUX" "$obj" || {
 		log_tail "$log"
 		die "the selftests do not build; the whole log is $log"
 	}

@@ -363,10 +363,9 @@ build_commit_selftests()
 {
 	local log=$STATIC/build.log rc=0
 
+	mkdir -p "$OBJ/selftests"
 	{
-		make -C "$TREE" O="$OBJ/selftests" -s -j"$JOBS" headers &&
-		make -C "$TREE/tools/testing/selftests" TARGETS=kvm O="$OBJ/selftests" FORCE_TARGETS=1 \
-			CC='ccache gcc' USERLDFLAGS=-static -j"$JOBS"
+		kmake "$TREE" "$OBJ/selftests" -s -j"$JOBS" headers && make_selftests "$TREE" "$OBJ/selftests"
 	} > "$log" 2>&1 || rc=$?
 	grep -E '(warning|error):|\*\*\*|undefined reference' "$log" | sed "s,$TREE/,,g" || true
 	[ $rc -eq 0 ] && ! grep -q 'warning:' "$log"

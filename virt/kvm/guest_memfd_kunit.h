@@ -25,6 +25,7 @@
 
 struct file *kvm_gmem_kunit_bind_new(struct kvm *kvm, struct kvm_memory_slot *slot,
 				     u64 flags);
+void kvm_gmem_kunit_poison(bool on);
 void kvm_gmem_kunit_invalidated(struct kvm *kvm, gfn_t start, gfn_t end);
 void kvm_gmem_kunit_invalidate(struct kvm *kvm, gfn_t start, gfn_t end);
 
@@ -34,7 +35,7 @@ void kvm_gmem_kunit_invalidate(struct kvm *kvm, gfn_t start, gfn_t end);
 #define GMEM_KUNIT_VM_PAGES	4
 
 /**
- * struct gmem_kunit - a VM, and its userspace
+ * struct gmem_kunit - a VM, and its userspace; the first thing in kunit->priv
  * @kvm: the VM
  * @slots: its memslots: @slot, and @vm_slot if gmem_kunit_add_vm_slot() was called
  * @slot: memory that is converted in place
@@ -44,6 +45,7 @@ void kvm_gmem_kunit_invalidate(struct kvm *kvm, gfn_t start, gfn_t end);
  * @inode: of @file
  * @mem: mapping of @file
  * @args: a page of userspace memory for arguments of ioctls, and one more
+ * @map: maps a page for the guest, under mmu_lock
  */
 struct gmem_kunit {
 	struct kvm *kvm;
@@ -53,6 +55,7 @@ struct gmem_kunit {
 	struct inode *inode;
 	void __user *mem;
 	void __user *args;
+	int (*map)(struct kunit *test, gfn_t gfn, kvm_pfn_t pfn, bool private);
 };
 
 KUNIT_DEFINE_ACTION_WRAPPER(gmem_kunit_cleanup_srcu, cleanup_srcu_struct,
@@ -82,6 +85,7 @@ static inline void gmem_kunit_init(struct kunit *test, struct gmem_kunit *g,
 {
 	gmem_kunit_init_kvm(test, kvm, vm_type);
 	g->kvm = kvm;
+	kvm_gmem_kunit_poison(false);
 
 	g->slot.base_gfn = GMEM_KUNIT_GFN;
 	g->slot.npages = GMEM_KUNIT_PAGES;
@@ -156,10 +160,11 @@ static inline void gmem_kunit_exit(struct kunit *test, struct gmem_kunit *g)
 }
 
 /* KVM_SET_MEMORY_ATTRIBUTES2 on @nr pages from page @first on; @error: of error_offset. */
-static inline int gmem_kunit_convert(struct kunit *test, struct gmem_kunit *g,
-				     pgoff_t first, unsigned long nr, bool to_private,
-				     u64 mode, pgoff_t *error)
+static inline int gmem_kunit_convert(struct kunit *test, pgoff_t first,
+				     unsigned long nr, bool to_private, u64 mode,
+				     pgoff_t *error)
 {
+	struct gmem_kunit *g = test->priv;
 	struct kvm_memory_attributes2 attrs = {
 		.offset = first << PAGE_SHIFT,
 		.size = nr << PAGE_SHIFT,
@@ -242,13 +247,12 @@ static inline bool gmem_kunit_page_is(kvm_pfn_t pfn, u8 byte)
 
 /*
  * A guest access to a page of the slot that is converted in place: look the page up
- * and let @map map it, if nothing has changed meanwhile.
+ * and map it, if nothing has changed meanwhile.
  */
-static inline int gmem_kunit_fault(struct gmem_kunit *g, pgoff_t index, bool private,
-				   int (*map)(struct kunit *test, gfn_t gfn,
-					      kvm_pfn_t pfn, bool private))
+static inline int gmem_kunit_fault(struct kunit *test, pgoff_t index, bool private)
 {
 	gfn_t gfn = GMEM_KUNIT_GFN + index;
+	struct gmem_kunit *g = test->priv;
 	struct kvm *kvm = g->kvm;
 	unsigned long seq;
 	kvm_pfn_t pfn;
@@ -269,10 +273,56 @@ static inline int gmem_kunit_fault(struct gmem_kunit *g, pgoff_t index, bool pri
 	if (mmu_invalidate_retry_gfn(kvm, seq, gfn))
 		r = -EAGAIN;
 	else
-		r = map(kunit_get_current_test(), gfn, pfn, private);
+		r = g->map(test, gfn, pfn, private);
 	read_unlock(&kvm->mmu_lock);
 
 	return r;
+}
+
+static inline bool gmem_kunit_is_private(struct kunit *test, pgoff_t index)
+{
+	struct gmem_kunit *g = test->priv;
+
+	return kvm_gmem_is_private(&g->slot, GMEM_KUNIT_GFN + index);
+}
+
+/* Private pages @first and on, filled by the host and touched by the guest. */
+static inline void gmem_kunit_give(struct kunit *test, pgoff_t first, unsigned long nr)
+{
+	struct gmem_kunit *g = test->priv;
+	pgoff_t i;
+
+	for (i = first; i < first + nr; i++)
+		KUNIT_ASSERT_TRUE(test, gmem_kunit_write(g, i, i + 1));
+	KUNIT_ASSERT_EQ(test, gmem_kunit_convert(test, first, nr, true, 0, NULL), 0);
+	for (i = first; i < first + nr; i++)
+		KUNIT_ASSERT_EQ(test, gmem_kunit_fault(test, i, true), 0);
+}
+
+/* A mode can't be kept for pages 0 to 7, of which the first four are private. */
+static inline void gmem_kunit_unsupported(struct kunit *test, bool to_private, u64 mode)
+{
+	pgoff_t error = -1;
+
+	KUNIT_EXPECT_EQ(test, gmem_kunit_convert(test, 0, 8, to_private, mode, &error),
+			-EOPNOTSUPP);
+	/* The first page that isn't in the wanted state yet. */
+	KUNIT_EXPECT_EQ(test, error, to_private ? 4 : 0);
+	KUNIT_EXPECT_TRUE(test, gmem_kunit_is_private(test, 0));
+	KUNIT_EXPECT_FALSE(test, gmem_kunit_is_private(test, 4));
+}
+
+/* Pages in all states, mapped and not, are there when the file is closed. */
+static inline void gmem_kunit_mixture(struct kunit *test)
+{
+	struct gmem_kunit *g = test->priv;
+
+	gmem_kunit_give(test, 0, 8);
+	KUNIT_ASSERT_EQ(test, gmem_kunit_convert(test, 2, 2, false, 0, NULL), 0);
+	KUNIT_ASSERT_EQ(test, gmem_kunit_fault(test, 3, false), 0);
+	KUNIT_ASSERT_EQ(test, gmem_kunit_convert(test, 8, 8, true, 0, NULL), 0);
+	KUNIT_ASSERT_EQ(test, gmem_kunit_allocate(g, 8, 4), 0);
+	KUNIT_ASSERT_EQ(test, gmem_kunit_convert(test, 2, 1, true, 0, NULL), 0);
 }
 
 #endif /* __KVM_GUEST_MEMFD_KUNIT_H__ */

@@ -50,6 +50,13 @@ struct file *kvm_gmem_kunit_bind_new(struct kvm *kvm, struct kvm_memory_slot *sl
 }
 EXPORT_SYMBOL_IF_KUNIT(kvm_gmem_kunit_bind_new);
 
+/* Sets the module parameter; for the time of a test. */
+void kvm_gmem_kunit_poison(bool on)
+{
+	WRITE_ONCE(gmem_poison_unspecified, on);
+}
+EXPORT_SYMBOL_IF_KUNIT(kvm_gmem_kunit_poison);
+
 /* What unmapping leaves in the VM for faults to see, within an invalidation. */
 void kvm_gmem_kunit_invalidated(struct kvm *kvm, gfn_t start, gfn_t end)
 {

@@ -28,7 +28,7 @@ struct sept_model_entry {
 };
 
 struct tdx_test {
-	struct gmem_kunit g;
+	struct gmem_kunit g;	/* first, see there */
 	struct kvm_tdx *tdx;
 	struct vcpu_tdx *vcpu;
 
@@ -261,21 +261,10 @@ static int model_map_private_pfn(struct kvm_vcpu *vcpu, gfn_t gfn, kvm_pfn_t pfn
 	return r;
 }
 
-static int fault(struct kunit *test, pgoff_t index, bool private)
-{
-	return gmem_kunit_fault(&tdx_test_of(test)->g, index, private, model_map);
-}
-
 static int convert(struct kunit *test, pgoff_t first, unsigned long nr, bool to_private,
 		   u64 mode)
 {
-	return gmem_kunit_convert(test, &tdx_test_of(test)->g, first, nr, to_private,
-				  mode, NULL);
-}
-
-static bool is_private(struct kunit *test, pgoff_t index)
-{
-	return kvm_gmem_is_private(&tdx_test_of(test)->g.slot, GMEM_KUNIT_GFN + index);
+	return gmem_kunit_convert(test, first, nr, to_private, mode, NULL);
 }
 
 static bool is_in_sept(struct kunit *test, pgoff_t index)
@@ -334,6 +323,7 @@ static int tdx_test_init(struct kunit *test)
 	kunit_activate_static_stub(test, kvm_tdp_mmu_map_private_pfn, model_map_private_pfn);
 	kunit_activate_static_stub(test, kvm_gmem_unmap_guest, model_unmap);
 
+	t->g.map = model_map;
 	gmem_kunit_init(test, &t->g, &t->tdx->kvm, KVM_X86_TDX_VM, GUEST_MEMFD_FLAG_INIT_SHARED);
 	t->tdx->kvm.arch.pre_fault_allowed = true;
 	return 0;
@@ -382,26 +372,13 @@ static void tdx_test_exit(struct kunit *test)
 	xa_destroy(&t->dirty);
 }
 
-/* Private pages @first and on, filled by the host and touched by the guest. */
-static void give(struct kunit *test, pgoff_t first, unsigned long nr)
-{
-	struct tdx_test *t = tdx_test_of(test);
-	pgoff_t i;
-
-	for (i = first; i < first + nr; i++)
-		KUNIT_ASSERT_TRUE(test, gmem_kunit_write(&t->g, i, i + 1));
-	KUNIT_ASSERT_EQ(test, convert(test, first, nr, true, 0), 0);
-	for (i = first; i < first + nr; i++)
-		KUNIT_ASSERT_EQ(test, fault(test, i, true), 0);
-}
-
 /* ---- once launched ---- */
 
 static void private_fault_maps(struct kunit *test)
 {
 	struct tdx_test *t = tdx_test_of(test);
 
-	give(test, 0, 1);
+	gmem_kunit_give(test, 0, 1);
 	KUNIT_EXPECT_EQ(test, t->nr_aug, 1);
 	KUNIT_EXPECT_EQ(test, nr_seamcalls(t), 1);
 	KUNIT_EXPECT_EQ(test, gmem_kunit_read(&t->g, 0), -EFAULT);
@@ -411,8 +388,8 @@ static void shared_fault_is_none_of_its_business(struct kunit *test)
 {
 	struct tdx_test *t = tdx_test_of(test);
 
-	KUNIT_EXPECT_EQ(test, fault(test, 0, false), 0);
-	KUNIT_EXPECT_EQ(test, fault(test, 0, true), -EACCES);
+	KUNIT_EXPECT_EQ(test, gmem_kunit_fault(test, 0, false), 0);
+	KUNIT_EXPECT_EQ(test, gmem_kunit_fault(test, 0, true), -EACCES);
 	KUNIT_EXPECT_EQ(test, nr_seamcalls(t), 0);
 }
 
@@ -421,7 +398,7 @@ static void to_private_calls_nothing(struct kunit *test)
 	struct tdx_test *t = tdx_test_of(test);
 
 	KUNIT_ASSERT_TRUE(test, gmem_kunit_write(&t->g, 0, 1));
-	KUNIT_ASSERT_EQ(test, fault(test, 1, false), 0);
+	KUNIT_ASSERT_EQ(test, gmem_kunit_fault(test, 1, false), 0);
 	KUNIT_EXPECT_EQ(test, convert(test, 0, GMEM_KUNIT_PAGES, true, 0), 0);
 	KUNIT_EXPECT_EQ(test, nr_seamcalls(t), 0);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->shared));
@@ -431,7 +408,7 @@ static void to_shared_removes(struct kunit *test)
 {
 	struct tdx_test *t = tdx_test_of(test);
 
-	give(test, 0, 4);
+	gmem_kunit_give(test, 0, 4);
 	KUNIT_EXPECT_EQ(test, convert(test, 1, 2, false, 0), 0);
 	KUNIT_EXPECT_EQ(test, t->nr_block, 2);
 	KUNIT_EXPECT_EQ(test, t->nr_remove, 2);
@@ -440,7 +417,7 @@ static void to_shared_removes(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, is_in_sept(test, 1));
 	KUNIT_EXPECT_FALSE(test, is_in_sept(test, 2));
 	KUNIT_EXPECT_TRUE(test, is_in_sept(test, 3));
-	KUNIT_EXPECT_EQ(test, fault(test, 1, false), 0);
+	KUNIT_EXPECT_EQ(test, gmem_kunit_fault(test, 1, false), 0);
 }
 
 /* Removing a page from the S-EPT destroys what the guest has in it. */
@@ -449,8 +426,8 @@ static void what_stays_private_stays_mapped(struct kunit *test)
 	struct tdx_test *t = tdx_test_of(test);
 	pgoff_t i;
 
-	give(test, 2, 3);
-	KUNIT_ASSERT_EQ(test, fault(test, 0, false), 0);
+	gmem_kunit_give(test, 2, 3);
+	KUNIT_ASSERT_EQ(test, gmem_kunit_fault(test, 0, false), 0);
 	KUNIT_EXPECT_EQ(test, convert(test, 0, GMEM_KUNIT_PAGES, true, 0), 0);
 	KUNIT_EXPECT_EQ(test, t->nr_remove, 0);
 	for (i = 2; i < 5; i++) {
@@ -464,8 +441,8 @@ static void what_stays_shared_stays_mapped(struct kunit *test)
 {
 	struct tdx_test *t = tdx_test_of(test);
 
-	give(test, 2, 2);
-	KUNIT_ASSERT_EQ(test, fault(test, 0, false), 0);
+	gmem_kunit_give(test, 2, 2);
+	KUNIT_ASSERT_EQ(test, gmem_kunit_fault(test, 0, false), 0);
 	KUNIT_EXPECT_EQ(test, convert(test, 0, GMEM_KUNIT_PAGES, false, 0), 0);
 	KUNIT_EXPECT_NOT_NULL(test, xa_load(&t->shared, GMEM_KUNIT_GFN));
 	KUNIT_EXPECT_EQ(test, t->nr_remove, 2);
@@ -476,7 +453,7 @@ static void no_change_calls_nothing(struct kunit *test)
 	struct tdx_test *t = tdx_test_of(test);
 	int calls;
 
-	give(test, 0, 2);
+	gmem_kunit_give(test, 0, 2);
 	calls = nr_seamcalls(t);
 	KUNIT_EXPECT_EQ(test, convert(test, 0, 2, true, 0), 0);
 	KUNIT_EXPECT_EQ(test, convert(test, 2, 8, false, KVM_SET_MEMORY_ATTRIBUTES2_ZERO), 0);
@@ -489,7 +466,7 @@ static void zero_of_mapped(struct kunit *test)
 	struct tdx_test *t = tdx_test_of(test);
 
 	/* The model looks whether anybody writes before the page is written back. */
-	give(test, 0, 4);
+	gmem_kunit_give(test, 0, 4);
 	KUNIT_EXPECT_EQ(test, convert(test, 1, 2, false, KVM_SET_MEMORY_ATTRIBUTES2_ZERO), 0);
 	KUNIT_EXPECT_EQ(test, gmem_kunit_read(&t->g, 1), 0);
 	KUNIT_EXPECT_EQ(test, gmem_kunit_read(&t->g, 2), 0);
@@ -509,26 +486,12 @@ static void zero_of_never_mapped(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, nr_seamcalls(t), 0);
 }
 
-static void expect_unsupported(struct kunit *test, bool to_private, u64 mode)
-{
-	struct tdx_test *t = tdx_test_of(test);
-	int calls = nr_seamcalls(t);
-	pgoff_t error = -1;
-
-	KUNIT_EXPECT_EQ(test, gmem_kunit_convert(test, &t->g, 0, 8, to_private, mode, &error),
-			-EOPNOTSUPP);
-	KUNIT_EXPECT_EQ(test, error, to_private ? 4 : 0);
-	KUNIT_EXPECT_EQ(test, nr_seamcalls(t), calls);
-	KUNIT_EXPECT_TRUE(test, is_private(test, 0));
-	KUNIT_EXPECT_FALSE(test, is_private(test, 4));
-}
-
 static void modes_once_launched(struct kunit *test)
 {
-	give(test, 0, 4);
-	expect_unsupported(test, false, KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE);
-	expect_unsupported(test, true, KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE);
-	expect_unsupported(test, true, KVM_SET_MEMORY_ATTRIBUTES2_ZERO);
+	gmem_kunit_give(test, 0, 4);
+	gmem_kunit_unsupported(test, false, KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE);
+	gmem_kunit_unsupported(test, true, KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE);
+	gmem_kunit_unsupported(test, true, KVM_SET_MEMORY_ATTRIBUTES2_ZERO);
 	KUNIT_EXPECT_TRUE(test, is_in_sept(test, 0));
 	KUNIT_EXPECT_EQ(test, kvm_arch_gmem_content_modes(tdx_test_of(test)->g.kvm), 0x02010001);
 }
@@ -549,9 +512,9 @@ static void round_trips(struct kunit *test)
 	int i;
 
 	for (i = 1; i <= 5; i++) {
-		give(test, 0, 1);
+		gmem_kunit_give(test, 0, 1);
 		KUNIT_ASSERT_EQ(test, convert(test, 0, 1, false, 0), 0);
-		KUNIT_EXPECT_EQ(test, fault(test, 0, false), 0);
+		KUNIT_EXPECT_EQ(test, gmem_kunit_fault(test, 0, false), 0);
 		KUNIT_EXPECT_EQ(test, t->nr_aug, i);
 		KUNIT_EXPECT_EQ(test, t->nr_remove, i);
 	}
@@ -563,19 +526,19 @@ static void aug_is_busy(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, convert(test, 0, 1, true, 0), 0);
 	t->fail_aug = TDX_OPERAND_BUSY;
-	KUNIT_EXPECT_EQ(test, fault(test, 0, true), -EBUSY);
+	KUNIT_EXPECT_EQ(test, gmem_kunit_fault(test, 0, true), -EBUSY);
 
 	/* No reference and no mapping is left behind. */
 	KUNIT_EXPECT_EQ(test, convert(test, 0, 1, false, 0), 0);
 	KUNIT_EXPECT_EQ(test, t->nr_remove, 0);
-	give(test, 0, 1);
+	gmem_kunit_give(test, 0, 1);
 }
 
 static void remove_is_busy(struct kunit *test)
 {
 	struct tdx_test *t = tdx_test_of(test);
 
-	give(test, 0, 1);
+	gmem_kunit_give(test, 0, 1);
 	t->fail_remove = TDX_OPERAND_BUSY;
 	KUNIT_EXPECT_EQ(test, convert(test, 0, 1, false, KVM_SET_MEMORY_ATTRIBUTES2_ZERO), 0);
 	KUNIT_EXPECT_EQ(test, t->nr_remove, 1);
@@ -588,17 +551,17 @@ static void unmapping_fails(struct kunit *test, u64 *fail)
 	struct tdx_test *t = tdx_test_of(test);
 	pgoff_t error, i;
 
-	give(test, 0, 4);
+	gmem_kunit_give(test, 0, 4);
 	*fail = TDX_SW_ERROR;
 	kunit_warning_suppress(test) {
-		KUNIT_EXPECT_EQ(test, gmem_kunit_convert(test, &t->g, 0, 4, false,
+		KUNIT_EXPECT_EQ(test, gmem_kunit_convert(test, 0, 4, false,
 							 KVM_SET_MEMORY_ATTRIBUTES2_ZERO,
 							 &error), -EIO);
 	}
 
 	KUNIT_EXPECT_TRUE(test, gmem_kunit_page_is(gmem_kunit_pfn(&t->g, 0), CIPHERTEXT));
 	for (i = 0; i < 4; i++) {
-		KUNIT_EXPECT_TRUE(test, is_private(test, i));
+		KUNIT_EXPECT_TRUE(test, gmem_kunit_is_private(test, i));
 		KUNIT_EXPECT_EQ(test, gmem_kunit_read(&t->g, i), -EFAULT);
 	}
 	KUNIT_EXPECT_EQ(test, t->g.kvm->mmu_invalidate_in_progress, 0);
@@ -630,7 +593,7 @@ static void remove_fails_for_hole(struct kunit *test)
 {
 	struct tdx_test *t = tdx_test_of(test);
 
-	give(test, 0, 2);
+	gmem_kunit_give(test, 0, 2);
 	t->lost = gmem_kunit_pfn(&t->g, 0);
 	t->fail_remove = TDX_SW_ERROR;
 	kunit_warning_suppress(test) {
@@ -644,9 +607,9 @@ static void punch_hole(struct kunit *test)
 {
 	struct tdx_test *t = tdx_test_of(test);
 
-	give(test, 0, 4);
+	gmem_kunit_give(test, 0, 4);
 	KUNIT_ASSERT_EQ(test, convert(test, 2, 1, false, 0), 0);
-	KUNIT_ASSERT_EQ(test, fault(test, 2, false), 0);
+	KUNIT_ASSERT_EQ(test, gmem_kunit_fault(test, 2, false), 0);
 	KUNIT_EXPECT_EQ(test, gmem_kunit_punch(&t->g, 1, 2), 0);
 	KUNIT_EXPECT_FALSE(test, is_in_sept(test, 1));
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->shared));
@@ -658,13 +621,7 @@ static void punch_hole(struct kunit *test)
 /* tdx_test_exit() sees that nothing remains. */
 static void close_in_every_state(struct kunit *test)
 {
-	struct tdx_test *t = tdx_test_of(test);
-
-	give(test, 0, 8);
-	KUNIT_ASSERT_EQ(test, convert(test, 2, 2, false, 0), 0);
-	KUNIT_ASSERT_EQ(test, fault(test, 3, false), 0);
-	KUNIT_ASSERT_EQ(test, convert(test, 8, 8, true, 0), 0);
-	KUNIT_ASSERT_EQ(test, gmem_kunit_allocate(&t->g, 8, 4), 0);
+	gmem_kunit_mixture(test);
 }
 
 /* ---- launch ---- */
@@ -702,8 +659,8 @@ static int init_mem(struct kunit *test, gfn_t gfn, unsigned long nr, u64 source,
 static void modes_before_launch(struct kunit *test)
 {
 	KUNIT_ASSERT_EQ(test, convert(test, 0, 4, true, 0), 0);
-	expect_unsupported(test, false, KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE);
-	expect_unsupported(test, true, KVM_SET_MEMORY_ATTRIBUTES2_ZERO);
+	gmem_kunit_unsupported(test, false, KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE);
+	gmem_kunit_unsupported(test, true, KVM_SET_MEMORY_ATTRIBUTES2_ZERO);
 	KUNIT_EXPECT_EQ(test, convert(test, 0, 8, true, KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE), 0);
 }
 
