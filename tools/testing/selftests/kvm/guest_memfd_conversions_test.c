@@ -1267,6 +1267,27 @@ TEST_F(gmem, mixed_allocation)
 	}
 }
 
+/*
+ * A page that only a per-CPU batch of the LRU holds is waited for.  The mappings of
+ * those before it are none the less looked at.
+ */
+TEST_F(gmem, fresh_page_behind_mapped_ones)
+{
+	host_fill(&self->g, 0, 4, 0x980);
+	ASSERT_CONVERTS(&self->g, 0, 4, PRIVATE, PRESERVE);
+	ASSERT_CONVERTS(&self->g, 0, 4, SHARED, PRESERVE);
+	ASSERT_HOST_SEES(&self->g, 0, 4, 0x980);
+	kvm_fallocate(self->g.fd, FALLOC_FL_KEEP_SIZE, 4 * page_size, page_size);
+	ASSERT_EQ(4, nr_host_mapped(&self->g));
+
+	ASSERT_CONVERTS(&self->g, 0, NR_PAGES, PRIVATE, PRESERVE);
+	ASSERT_EQ(0, nr_host_mapped(&self->g));
+	ASSERT_STATE(&self->g, 0, NR_PAGES, PRIVATE);
+
+	ASSERT_CONVERTS(&self->g, 0, NR_PAGES, SHARED, PRESERVE);
+	ASSERT_HOST_SEES(&self->g, 0, 4, 0x980);
+}
+
 TEST_F(gmem, unspecified_keeps_contents_in_fact)
 {
 	char param[4] = "";
