@@ -15,7 +15,7 @@
  *	Z				all done; without this line the run has failed
  *
  * The kernel command line says what to do: gmem_mode=test, run (the one program /demo, its output
- * unchanged, then "Z status") or shell.
+ * unchanged, then "Z status") or shell; gmem_port=ttyS1 which port is the second one.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -734,9 +734,12 @@ static void set_limits(void)
 
 static void open_results(void)
 {
+	const char *port = getenv("gmem_port");
 	struct termios tio;
+	char path[64];
 
-	results = open("/dev/ttyS1", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "/dev/%s", port ? port : "ttyS1");
+	results = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (results < 0) {
 		results = 2;
 		return;

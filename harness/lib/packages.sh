@@ -4,10 +4,12 @@
 PACKAGES_SOURCE=(git xz-utils rsync ca-certificates debian-archive-keyring)
 PACKAGES_BUILD=(build-essential flex bison bc libelf-dev libssl-dev uuid-dev libcap-ng-dev
 	cpio xz-utils kmod rsync ccache python3)
-PACKAGES_VM=(qemu-system-x86)
+PACKAGES_CROSS=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+PACKAGES_VM_X86=(qemu-system-x86)
+PACKAGES_VM_ARM64=(qemu-system-arm)
 PACKAGES_SHELL=(busybox-static)
 PACKAGES_STATIC=(sparse coccinelle b4 python3-sphinx python3-yaml python3-ply python3-git shellcheck perl
-	ocaml gcc-aarch64-linux-gnu)
+	ocaml "${PACKAGES_CROSS[@]}")
 
 # need PACKAGE...: installs those that are missing, saying so.
 need()

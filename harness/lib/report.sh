@@ -2,7 +2,7 @@
 # Results: from what the VM says to KTAP files, a summary and something to read.
 
 # What a kernel says when something is wrong with it.
-KERNEL_TROUBLE='WARNING:|BUG:|BUG |Oops|Kernel panic|KASAN|KCSAN|UBSAN|KFENCE|Call Trace|stack backtrace|general protection|unable to handle|suspicious RCU usage|possible circular|possible recursive|possible irq|inconsistent lock|lock held when returning|locks? (still )?held|INFO: .*(deadlock|blocked for|stall|lock)|rcu: INFO|sleeping function called|scheduling while atomic|list_(add|del) corruption|bad page|Bad page|refcount_t|soft lockup|hard LOCKUP|hung task|kernel NULL pointer|page_poison|pagealloc: memory corruption|Out of memory|oom-kill|nobody cared|segfault in kernel|double fault|unchecked MSR|INTERNAL ERROR|Bad rss-counter|non-zero pgtables_bytes|workqueue lockup'
+KERNEL_TROUBLE='WARNING:|BUG:|BUG |Oops|Kernel panic|KASAN|KCSAN|UBSAN|KFENCE|Call [Tt]race|page allocation failure|hyp panic|stack backtrace|general protection|unable to handle|suspicious RCU usage|possible circular|possible recursive|possible irq|inconsistent lock|lock held when returning|locks? (still )?held|INFO: .*(deadlock|blocked for|stall|lock)|rcu: INFO|sleeping function called|scheduling while atomic|list_(add|del) corruption|bad page|Bad page|refcount_t|soft lockup|hard LOCKUP|hung task|kernel NULL pointer|page_poison|pagealloc: memory corruption|Out of memory|oom-kill|nobody cared|segfault in kernel|double fault|unchecked MSR|INTERNAL ERROR|Bad rss-counter|non-zero pgtables_bytes|workqueue lockup'
 
 # scan_console DIR: lines of trouble on the console, each with the test that was running, as
 # "test<TAB>line".
@@ -102,7 +102,7 @@ end_suite()
 	rm -f "$RESULTS/$SUITE.out"
 	SUITE='' SKIPS=() FAILS=()
 }
-SKIPS=() FAILS=()
+SKIPS=() FAILS=() SUITE_PREFIX=''
 
 # closing SUMMARY...: the last line. Fails if anything did, or if nothing passed.
 closing()
@@ -115,55 +115,106 @@ closing()
 		}'
 }
 
-# The lines of the test list that are to run, for init.
+# named_tests LIST...: the lines whose suites FILTER names, or whose cases. Suites of ARCH.MODE.list are called MODE_...
+named_tests()
+{
+	awk -v f="${FILTER:-}" '
+		FNR == 1 { name = FILENAME; sub(/.*\//, "", name); prefix = split(name, part, ".") > 2 ? part[2] "_" : "" }
+		/^[^#]/ && NF > 2 && (f == "" || index(prefix $1, f) || index(f, $1 ".") == 1 || index(f, prefix $1 ".") == 1)' "$@"
+}
+
+# select_tests LIST OUTPUT: the lines that are to run, for init.
 select_tests()
 {
-	local all=$1 to=$2
+	named_tests "$1" > "$2"
+	# The name of a case that no suite's name gives away, in none of the lists: it may be anywhere.
+	[ -s "$2" ] || [[ ${FILTER:-} == kunit* ]] || named_tests "$HARNESS"/tests/*.list | grep -q . ||
+		FILTER='' named_tests "$1" > "$2"
+}
 
-	grep -v '^[[:space:]]*\(#\|$\)' "$all" > "$to.all"
-	awk -v f="${FILTER:-}" 'f == "" || index($1, f) || index(f, $1 ".") == 1' "$to.all" > "$to"
-	# The name of a case that no suite's name gives away: it may be anywhere.
-	[ -s "$to" ] || [[ ${FILTER:-} == kunit* ]] || cp "$to.all" "$to"
-	rm "$to.all"
+# Nothing is built for tests of the other architecture.
+named_elsewhere()
+{
+	[ -n "${FILTER:-}" ] && ! named_tests "$HARNESS/tests/$KARCH".*list | grep -q . &&
+		{ [ "$KARCH" != x86 ] || [[ $FILTER != kunit* ]]; } &&
+		{ [[ $FILTER == kunit* ]] || named_tests "$HARNESS"/tests/*.list | grep -q .; }
 }
 
 test_x86()
 {
-	local limit n done_mark='' troubled=''
-
 	start_results x86
-	need "${PACKAGES_VM[@]}"
+	use_arch x86
+	! named_elsewhere || return 0
+	prepare_vm_tests
+	ACCEL=("${TCG[@]}")
+	boot_tests '' x86.list ''
+}
+
+# Once with pKVM, and twice without, where nothing must have changed.
+test_arm64()
+{
+	start_results arm64
+	use_arch arm64
+	! named_elsewhere || return 0
+	prepare_vm_tests
+	boot_tests protected arm64.protected.list kvm-arm.mode=protected 'Protected nVHE mode initialized'
+	boot_tests nvhe arm64.nvhe.list kvm-arm.mode=nvhe ': Hyp nVHE mode initialized'
+	ARM64_CPU=$ARM64_VHE_CPU
+	boot_tests vhe arm64.vhe.list '' ': VHE mode initialized'
+	ARM64_CPU=$ARM64_NVHE_CPU
+}
+
+prepare_vm_tests()
+{
+	need "${ARCH_PACKAGES_VM[@]}"
 	prepare_tree
 	build_kernel debug
 	build_selftests
-	make_initrd "$X86/test.initrd" test
-	select_tests "$HARNESS/tests/x86.list" "$X86/tests.list"
-	append_file "$X86/test.initrd" tests.list "$X86/tests.list"
-	ACCEL=("${TCG[@]}")
-	n=$(wc -l < "$X86/tests.list")
-	limit=$(awk -v b="$BOOT_SECONDS" '{ s += $2 } END { print b + s + 60 }' "$X86/tests.list")
+	make_initrd "$OUT/test.initrd" test
+}
+
+# boot_tests MODE LIST APPEND [EXPECT]: boots the debug kernel for the programs of LIST. MODE is part of the suites'
+# names, if there are several. EXPECT has to be on the console, so that it is known what was tested.
+boot_tests()
+{
+	local mode=$1 list=$HARNESS/tests/$2 append=$3 expect=${4:-} dir=$RESULTS${1:+/$1} initrd=$OUT/tests.initrd
+	local limit n done_mark='' troubled=''
+
+	SUITE_PREFIX=${mode:+${mode}_}
+	select_tests "$list" "$OUT/tests.list"
+	n=$(wc -l < "$OUT/tests.list")
+	# KUnit's results are the same in each mode; those of x86 are enough.
+	[ "$n" -gt 0 ] || [ -z "$mode" ] || return 0
+	cp "$OUT/test.initrd" "$initrd"
+	append_file "$initrd" tests.list "$OUT/tests.list"
+	limit=$(awk -v b="$BOOT_SECONDS" '{ s += $2 } END { print b + s + 60 }' "$OUT/tests.list")
 	[ "$limit" -le 2700 ] || limit=2700
-	say "Starting the VM: debug kernel, $n test programs (all of them: a few minutes)"
-	start_vm "$X86/debug/arch/x86/boot/bzImage" "$X86/test.initrd" "$RESULTS" gmem_mode=test
-	watch_vm "$RESULTS" "$limit"
+	say "Starting the VM: $KARCH debug kernel${mode:+, $mode}, $n test programs (all of them: a few minutes)"
+	start_vm "$OUT/debug/$IMAGE" "$initrd" "$dir" "gmem_mode=test $append"
+	watch_vm "$dir" "$limit"
 	read_results
 	wait "$VM" 2>/dev/null || true
 	CHILDREN=()
 
-	begin_suite kernel
+	begin_suite "${SUITE_PREFIX}kernel"
 	if [ -n "$done_mark" ] && [ -z "$HUNG" ]; then
 		[ -n "${FILTER:-}" ] || add_case pass end 0 ''
 	else
 		unfiltered add_case fail end 0 "${HUNG:-the VM stopped before the end}, while running ${RUNNING:-its boot}"
-		tail -n 30 "$RESULTS/console.log" > "$RESULTS/kernel.out" 2>/dev/null || true
+		tail -n 30 "$dir/console.log" > "$RESULTS/$SUITE.out" 2>/dev/null || true
 	fi
-	scan_console "$RESULTS" > "$RESULTS/reports.txt"
-	if [ -s "$RESULTS/reports.txt" ]; then
-		troubled=$(awk -F'\t' '{ print $1 }' "$RESULTS/reports.txt" | uniq | head -n 5 | paste -sd, | sed 's/,/, /g')
-		unfiltered add_case fail report 0 "while running $troubled: $(head -n 1 "$RESULTS/reports.txt" | cut -f2 | cut -c1-160)"
-		head -n 40 "$RESULTS/reports.txt" >> "$RESULTS/kernel.out"
+	scan_console "$dir" > "$dir/reports.txt"
+	if [ -s "$dir/reports.txt" ]; then
+		troubled=$(awk -F'\t' '{ print $1 }' "$dir/reports.txt" | uniq | head -n 5 | paste -sd, | sed 's/,/, /g')
+		unfiltered add_case fail report 0 "while running $troubled: $(head -n 1 "$dir/reports.txt" | cut -f2 | cut -c1-160)"
+		head -n 40 "$dir/reports.txt" >> "$RESULTS/$SUITE.out"
 	elif [ -z "${FILTER:-}" ]; then
 		add_case pass report 0 ''
+	fi
+	if [ -n "$expect" ] && ! grep -qF "$expect" "$dir/console.log"; then
+		unfiltered add_case fail mode 0 "the console does not say '$expect'"
+	elif [ -n "$expect" ] && [ -z "${FILTER:-}" ]; then
+		add_case pass mode 0 ''
 	fi
 	end_suite 0
 }
@@ -193,7 +244,7 @@ read_results()
 			SILENCE_LIMIT=$SILENCE_SECONDS
 			RUNNING=$a
 			told=$SECONDS
-			begin_suite "$a"
+			begin_suite "$SUITE_PREFIX$a"
 			;;
 		C)
 			[ -z "$SUITE" ] || add_case "$a" "$b" "$c" "$d"

@@ -282,13 +282,13 @@ configure_variant()
 
 	KARCH=x86
 	case $1 in
-	x86) frags=("$c/x86.config" "$c/static.config") ;;
+	x86) frags=("$c/common.config" "$c/x86.config" "$c/static.config") ;;
 	i386) frags=("$c/variants/i386.config") ;;
 	arm64)
 		KARCH=arm64
 		frags=("$c/variants/arm64.config")
 		;;
-	*) frags=("$c/x86.config" "$c/static.config" "$c/variants/$1.config") ;;
+	*) frags=("$c/common.config" "$c/x86.config" "$c/static.config" "$c/variants/$1.config") ;;
 	esac
 	# Early commits do not know the options of later ones.
 	LENIENT=1 configure "$TREE" "$OBJ/$1" "${frags[@]}"
@@ -361,12 +361,16 @@ build_commit()
 
 build_commit_selftests()
 {
-	local log=$STATIC/build.log rc=0
+	local KARCH log=$STATIC/build.log rc=0
 
-	mkdir -p "$OBJ/selftests"
-	{
-		kmake "$TREE" "$OBJ/selftests" -s -j"$JOBS" headers && make_selftests "$TREE" "$OBJ/selftests"
-	} > "$log" 2>&1 || rc=$?
+	: > "$log"
+	for KARCH in x86 arm64; do
+		mkdir -p "$OBJ/selftests-$KARCH"
+		{
+			kmake "$TREE" "$OBJ/selftests-$KARCH" -s -j"$JOBS" headers &&
+				make_selftests "$TREE" "$OBJ/selftests-$KARCH"
+		} >> "$log" 2>&1 || rc=$?
+	done
 	grep -E '(warning|error):|\*\*\*|undefined reference' "$log" | sed "s,$TREE/,,g" || true
 	[ $rc -eq 0 ] && ! grep -q 'warning:' "$log"
 }

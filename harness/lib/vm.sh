@@ -1,17 +1,16 @@
 # shellcheck shell=bash
 # The virtual machine: what goes into its initramfs, how it is started and watched.
 
-KVM_TESTS=$X86/selftests/kselftest/kvm
-QEMU=qemu-system-x86_64
 BOOT_SECONDS=240	# the debug kernel takes 15 s here; a machine may be slow, but not that slow
 SILENCE_SECONDS=120	# init says something every 10 s
 TEST_MEMORY=4G
+TEST_MEMORY_ARM64=3G
 TEST_CPUS=2
 
 # initrd OUTPUT MODE: everything but the list of tests.
 make_initrd()
 {
-	local out=$1 mode=$2 work=$X86/initrd spec prog base
+	local out=$1 mode=$2 work=$OUT/initrd spec prog base
 
 	mkdir -p "$work/bin"
 	spec=$work/$mode.spec
@@ -19,21 +18,21 @@ make_initrd()
 	[ "$work/gen_init_cpio" -nt "$LINUX/usr/gen_init_cpio.c" ] ||
 		gcc -O2 -o "$work/gen_init_cpio" "$LINUX/usr/gen_init_cpio.c"
 	{
-		for base in proc sys dev tmp root bin tests tests/x86; do
+		for base in proc sys dev tmp root bin tests "tests/$KARCH"; do
 			echo "dir /$base 0755 0 0"
 		done
 		echo "nod /dev/console 0600 0 0 c 5 1"
 		echo "file /init $work/init 0755 0 0"
 		case $mode in
 		run)
-			echo "file /demo $X86/demo 0755 0 0"
+			echo "file /demo $OUT/demo 0755 0 0"
 			;;
 		test|shell)
 			while read -r prog; do
 				base=$work/bin/${prog//\//__}
 				[ -f "$KVM_TESTS/$prog" ] ||
 					die "the test list names $prog, but the selftests have no such program"
-				[ "$base" -nt "$KVM_TESTS/$prog" ] || strip -o "$base" "$KVM_TESTS/$prog"
+				[ "$base" -nt "$KVM_TESTS/$prog" ] || "$(cross)strip" -o "$base" "$KVM_TESTS/$prog"
 				echo "file /tests/$prog $base 0755 0 0"
 			done < <(programs "$mode")
 			;;
@@ -50,25 +49,33 @@ programs()
 	if [ "$1" = shell ]; then
 		(cd "$KVM_TESTS" && find . -type f -perm -100 ! -name '*.o' ! -name '*.so' | sed 's,^\./,,' | sort)
 	else
-		awk '/^[^#]/ && NF > 2 { print $3 }' "$HARNESS/tests/x86.list" | sort -u
+		awk '/^[^#]/ && NF > 2 { print $3 }' "$HARNESS/tests/$KARCH".*list | sort -u
 	fi
 }
 
 # append_file INITRD NAME FILE: one more file; the kernel unpacks archives that follow each other.
 append_file()
 {
-	local spec=$X86/initrd/append.spec pad
+	local spec=$OUT/initrd/append.spec pad
 
 	# Each archive starts at a multiple of 4 bytes, which gen_init_cpio takes care of (512).
 	echo "file /$2 $3 0644 0 0" > "$spec"
 	pad=$(($(stat -c %s "$1") % 4))
 	[ $pad -eq 0 ] || die "the initramfs has an odd size"
-	"$X86/initrd/gen_init_cpio" "$spec" >> "$1"
+	"$OUT/initrd/gen_init_cpio" "$spec" >> "$1"
 }
 
 # Without la57: identify_cpu() forgets for a moment that the kernel runs on five-level page tables, and an
 # interrupt in that moment makes KASAN report its own per-CPU data, about once in ten boots.
 TCG=(-accel "tcg,thread=multi" -cpu "max,la57=off")
+
+# A processor without VHE: on any that has it, the kernel chooses hVHE for pKVM, and QEMU before 8.2 does not flush
+# the TLB of that mode, so that EL2 scrubs the wrong pages. Its IPA space is small, too, and all of it is walked
+# whenever a protected VM is closed.
+ARM64_NVHE_CPU=cortex-a72
+# For what has nothing to do with pKVM. The largest IPA space that "max" has makes every VM take seconds.
+ARM64_VHE_CPU=neoverse-n1
+ARM64_CPU=$ARM64_NVHE_CPU
 
 # accel: KVM if this machine can run nested guests, software emulation otherwise. Sets ACCEL.
 choose_accel()
@@ -91,16 +98,28 @@ choose_accel()
 # start_vm KERNEL INITRD DIR APPEND: in the background; sets VM.
 start_vm()
 {
-	local kernel=$1 initrd=$2 dir=$3 append=$4
+	local kernel=$1 initrd=$2 dir=$3 append=$4 machine=()
 
 	mkdir -p "$dir"
 	rm -f "$dir/console.log" "$dir/raw.log" "$dir/output.txt"
 	: > "$dir/raw.log"
+	case $KARCH in
+	x86)
+		machine=(qemu-system-x86_64 "${ACCEL[@]}" -machine q35 -m "$TEST_MEMORY"
+			-serial "file:$dir/console.log" -serial "file:$dir/raw.log")
+		append="console=ttyS0 earlyprintk=serial tsc=reliable gmem_port=ttyS1 $append"
+		;;
+	arm64)
+		machine=(qemu-system-aarch64 -accel "tcg,thread=multi" -machine "virt,virtualization=on,gic-version=3"
+			-cpu "$ARM64_CPU" -m "$TEST_MEMORY_ARM64" -net none
+			-serial "file:$dir/console.log" -chardev "file,id=raw,path=$dir/raw.log" -device "pci-serial,chardev=raw")
+		append="console=ttyAMA0 earlycon=pl011,0x9000000 gmem_port=ttyS0 $append"
+		;;
+	esac
 	set -m
-	"$QEMU" "${ACCEL[@]}" -machine q35 -smp "$TEST_CPUS" -m "$TEST_MEMORY" -nodefaults -display none -monitor none \
-		-no-reboot -serial "file:$dir/console.log" -serial "file:$dir/raw.log" \
+	"${machine[@]}" -smp "$TEST_CPUS" -nodefaults -display none -monitor none -no-reboot \
 		-kernel "$kernel" -initrd "$initrd" \
-		-append "console=ttyS0 earlyprintk=serial panic=-1 tsc=reliable numa=fake=2 page_poison=1 null_blk.nr_devices=0 $append" \
+		-append "panic=-1 page_poison=1 numa=fake=2 null_blk.nr_devices=0 $append" \
 		< /dev/null > "$dir/qemu.log" 2>&1 9>&- &
 	VM=$!
 	set +m
@@ -148,19 +167,24 @@ watch_vm()
 	exec 8< <(exec tail -n +1 -s 0.2 -f --pid="$VM" "$1/raw.log" 9>&-)
 }
 
-# run_program SOURCE RESULTS SECONDS TEXT: builds a program and the fast kernel, and runs the one in the other.
+# run_program RESULTS SECONDS TEXT SOURCE...: builds a program of harness/vmm and the fast kernel for the architecture
+# in use, and runs the one in the other.
 run_program()
 {
-	local src=$HARNESS/vmm/$1 dir=$BUILD/results/$2 seconds=$3 what=$4 status=''
+	local dir=$BUILD/results/$1 seconds=$2 what=$3 status='' append='gmem_mode=run' src
 
-	need "${PACKAGES_VM[@]}"
+	shift 3
+	src=("${@/#/$HARNESS/vmm/}")
+	need "${ARCH_PACKAGES_VM[@]}"
 	prepare_tree
 	build_kernel fast
 	build_headers
-	cc_static "$src" "$X86/demo" -isystem "$X86/selftests/usr/include" -pthread || die "$src does not compile"
-	make_initrd "$X86/demo.initrd" run
+	cc_static "${src[0]}" "$OUT/demo" -isystem "$OUT/selftests/usr/include" -pthread "${src[@]:1}" ||
+		die "${src[0]} does not compile"
+	make_initrd "$OUT/demo.initrd" run
 	say "Starting the VM ($ACCEL_NAME; $what)"
-	start_vm "$X86/fast/arch/x86/boot/bzImage" "$X86/demo.initrd" "$dir" "gmem_mode=run"
+	[ "$KARCH" = x86 ] || append+=' kvm-arm.mode=protected'
+	start_vm "$OUT/fast/$IMAGE" "$OUT/demo.initrd" "$dir" "$append"
 	watch_vm "$dir" "$seconds"
 	while next_line; do
 		SILENCE_LIMIT=300
@@ -180,13 +204,25 @@ run_program()
 		cat "$dir/reports.txt" >&2
 		die "the kernel reported a problem; its console is in $dir/console.log"
 	fi
+	[ "$KARCH" = x86 ] || grep -q 'Protected nVHE mode initialized' "$dir/console.log" ||
+		die "the VM's kernel has not enabled pKVM; its console is in $dir/console.log"
 	[ "$status" = 0 ] || die "the program failed (exit status $status)"
 }
 
+# run_demo x86|arm64
 run_demo()
 {
-	choose_accel
-	run_program gmem-vmm.c run 900 "the demonstration takes a minute or two"
+	use_arch "$1"
+	case $1 in
+	x86)
+		choose_accel
+		run_program run 900 "the demonstration takes a minute or two" gmem-vmm.c demo.c
+		;;
+	arm64)
+		ACCEL_NAME='software emulation'
+		run_program run-arm64 900 "the demonstration takes a minute or two" gmem-vmm-arm64.c demo.c
+		;;
+	esac
 }
 
 # With one processor and a counter that counts instructions, the numbers do not depend on the machine.
@@ -195,20 +231,22 @@ run_bench()
 	ACCEL=(-accel "tcg,thread=single" -icount "shift=0,sleep=off" -cpu "max,la57=off")
 	ACCEL_NAME='software emulation, counting instructions'
 	TEST_CPUS=1
-	run_program gmem-bench.c bench 1800 "the measurements take a few minutes"
+	use_arch x86
+	run_program bench 1800 "the measurements take a few minutes" gmem-bench.c
 }
 
 run_shell()
 {
-	need "${PACKAGES_VM[@]}" "${PACKAGES_SHELL[@]}"
+	use_arch x86
+	need "${ARCH_PACKAGES_VM[@]}" "${PACKAGES_SHELL[@]}"
 	[ -t 0 ] || die "a shell needs a terminal"
 	prepare_tree
 	build_kernel debug
 	build_selftests
-	make_initrd "$X86/shell.initrd" shell
+	make_initrd "$OUT/shell.initrd" shell
 	choose_accel
 	say "Starting the VM ($ACCEL_NAME). 'exit' or Ctrl-A X ends it; the selftests are in /tests"
-	"$QEMU" "${ACCEL[@]}" -machine q35 -smp 2 -m "$TEST_MEMORY" -nodefaults -display none -no-reboot \
-		-serial mon:stdio -kernel "$X86/debug/arch/x86/boot/bzImage" -initrd "$X86/shell.initrd" \
+	qemu-system-x86_64 "${ACCEL[@]}" -machine q35 -smp 2 -m "$TEST_MEMORY" -nodefaults -display none -no-reboot \
+		-serial mon:stdio -kernel "$OUT/debug/$IMAGE" -initrd "$OUT/shell.initrd" \
 		-append "console=ttyS0 panic=-1 tsc=reliable numa=fake=2 page_poison=1 null_blk.nr_devices=0 gmem_mode=shell"
 }

@@ -2,38 +2,25 @@
 /*
  * A small VMM that converts guest memory between private and shared in place.
  *
- * It needs nothing but <linux/kvm.h> and is meant to be read: what a VMM has
- * to do is in the first half (vm_create() to area_convert()), what this program
- * shows with it in the second.  The VM is of type KVM_X86_SW_PROTECTED_VM,
- * which has private memory but no encryption, so any machine with nested
- * paging will do.
+ * Together with demo.c it needs nothing but <linux/kvm.h>, and it is meant to be
+ * read: what a VMM has to do is in the first half (vm_create() to area_convert(), with
+ * area_convert_in_place() in demo.c), what this program shows with it in the
+ * second.  The VM is of type KVM_X86_SW_PROTECTED_VM, which has private memory but no
+ * encryption, so any machine with nested paging will do.
  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <linux/kvm_para.h>
 
-#define PAGE		4096UL
-#define MIB		(1UL << 20)
+#include "demo.h"
 
 /* Guest physical addresses: a page of code, and the memory that is converted. */
 #define CODE_GPA	0x1000UL
@@ -100,35 +87,13 @@ struct vm {
 	size_t run_size;
 	void *code;
 	struct area *area;
-};
-
-/*
- * The part of guest memory that is converted.  In place, @host maps @gmem.
- * With two backings, @host is other memory, and @gmem holds the private pages.
- */
-struct area {
-	struct vm *vm;
-	uint8_t *host;
-	size_t size;
-	int gmem;
+	/*
+	 * With two backings, @area->host is other memory, and @area->gmem holds the
+	 * private pages.
+	 */
 	bool in_place;
 	bool discard;		/* two backings: free the side that is left */
 };
-
-/*
- * Host memory handed to a device or a system call that holds its pages.  A VMM
- * must know these, because a page that is held cannot become private.
- */
-struct pin {
-	int fd;
-	bool ring;
-	uint64_t offset;
-	uint64_t size;
-};
-
-#define MAX_PINS	4
-static struct pin pins[MAX_PINS];
-static int nr_pins;
 
 /* ------------------------------------------------------------------------ */
 /* Creating a VM								*/
@@ -200,11 +165,7 @@ static void vm_create(struct vm *vm)
 	if (vm->vcpu < 0)
 		err(1, "KVM_CREATE_VCPU");
 
-	vm->run_size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-	vm->run = mmap(NULL, vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED,
-		       vm->vcpu, 0);
-	if (vm->run == MAP_FAILED)
-		err(1, "mmap of kvm_run");
+	vm->run = map_run(vm->kvm, vm->vcpu, &vm->run_size);
 
 	vcpu_set_flat_mode(vm);
 }
@@ -218,45 +179,28 @@ static void vm_destroy(struct vm *vm)
 	close(vm->kvm);
 }
 
-static int vm_create_gmem(struct vm *vm, size_t size, uint64_t flags)
-{
-	struct kvm_create_guest_memfd gmem = {
-		.size = size,
-		.flags = flags,
-	};
-
-	return ioctl(vm->fd, KVM_CREATE_GUEST_MEMFD, &gmem);
-}
-
 /*
  * Give the VM memory at AREA_GPA, all of it shared at first.
  *
  * In place: a guest_memfd which userspace may map.  Such a file keeps track of
- * which of its pages are private.  userspace_addr is a mapping of the same file,
- * so that KVM too finds shared memory where the VMM sees it.
+ * which of its pages are private.
  */
 static void area_create(struct area *area, struct vm *vm, size_t size, bool in_place)
 {
-	struct kvm_userspace_memory_region2 region = {
-		.slot = AREA_SLOT,
-		.flags = KVM_MEM_GUEST_MEMFD,
-		.guest_phys_addr = AREA_GPA,
-		.memory_size = size,
-	};
-
 	memset(area, 0, sizeof(*area));
 	area->vm = vm;
+	area->gpa = AREA_GPA;
 	area->size = size;
-	area->in_place = in_place;
-	area->discard = true;
+	vm->in_place = in_place;
+	vm->discard = true;
 
 	if (in_place) {
-		area->gmem = vm_create_gmem(vm, size, GUEST_MEMFD_FLAG_MMAP |
-						      GUEST_MEMFD_FLAG_INIT_SHARED);
+		area->gmem = create_gmem(vm->fd, size, GUEST_MEMFD_FLAG_MMAP |
+						       GUEST_MEMFD_FLAG_INIT_SHARED);
 		area->host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
 				  area->gmem, 0);
 	} else {
-		area->gmem = vm_create_gmem(vm, size, 0);
+		area->gmem = create_gmem(vm->fd, size, 0);
 		area->host = mmap(NULL, size, PROT_READ | PROT_WRITE,
 				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		/* guest_memfd has small pages only: compare like with like. */
@@ -267,98 +211,12 @@ static void area_create(struct area *area, struct vm *vm, size_t size, bool in_p
 	if (area->host == MAP_FAILED)
 		err(1, "mmap of guest memory");
 
-	region.userspace_addr = (uintptr_t)area->host;
-	region.guest_memfd = area->gmem;
-	if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &region))
-		err(1, "KVM_SET_USER_MEMORY_REGION2");
-
+	area_add(area, vm->fd, AREA_SLOT);
 	vm->area = area;
-}
-
-static void area_destroy(struct area *area)
-{
-	munmap(area->host, area->size);
-	close(area->gmem);
 }
 
 /* ------------------------------------------------------------------------ */
 /* Converting								*/
-
-/* One attempt, as the kernel answers it: 0 or -errno, and the error's offset. */
-static int convert_once(struct area *area, uint64_t offset, uint64_t size,
-			bool private, uint64_t mode, uint64_t *error_offset)
-{
-	struct kvm_memory_attributes2 attr = {
-		.offset = offset,
-		.size = size,
-		.attributes = private ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
-		.flags = mode,
-		.error_offset = UINT64_MAX,
-	};
-	int ret;
-
-	ret = ioctl(area->gmem, KVM_SET_MEMORY_ATTRIBUTES2, &attr) ? -errno : 0;
-	*error_offset = attr.error_offset;
-	return ret;
-}
-
-/* Give back every pin that covers @offset.  Returns how many there were. */
-static int drop_pins(uint64_t offset)
-{
-	int i, dropped = 0;
-
-	for (i = 0; i < nr_pins; ) {
-		struct pin *pin = &pins[i];
-
-		if (offset < pin->offset || offset - pin->offset >= pin->size) {
-			i++;
-			continue;
-		}
-
-		/* Closing a ring unpins its buffers some time later, this at once. */
-		if (pin->ring)
-			syscall(__NR_io_uring_register, pin->fd,
-				IORING_UNREGISTER_BUFFERS, NULL, 0);
-		close(pin->fd);
-		*pin = pins[--nr_pins];
-		dropped++;
-	}
-	return dropped;
-}
-
-/*
- * Convert a range of the file.  A conversion is all or nothing: after an error
- * every page has the state and the contents that it had before, and the same
- * call may simply be repeated.
- *
- * EAGAIN: a page on its way to private is in use, error_offset says which.  Drop
- * what this VMM holds there.  If it holds nothing, somebody else does, or the
- * release is still under way: give it a moment, but not for ever.  A VMM which
- * maps guest memory for devices unmaps the range from the IOMMU before it is
- * made private, and maps it again after it has been made shared.
- *
- * EINTR: a signal came before anything was done.
- *
- * ENOMEM may be repeated too, once there is memory again.  The other errors
- * tell of a wrong call, a dead VM or broken memory: repeating mends none of it.
- */
-static int area_convert_in_place(struct area *area, uint64_t offset, uint64_t size,
-				 bool private, uint64_t mode)
-{
-	const struct timespec moment = { .tv_nsec = 1000 * 1000 };
-	int ret, tries = 1000;
-	uint64_t where;
-
-	for (;;) {
-		ret = convert_once(area, offset, size, private, mode, &where);
-		if (ret == -EINTR)
-			continue;
-		if (ret != -EAGAIN || !tries--)
-			return ret;
-		if (!drop_pins(where))
-			nanosleep(&moment, NULL);
-	}
-}
 
 /*
  * What Linux 7.3 offers: KVM keeps the state for the VM, and the memory that
@@ -376,7 +234,7 @@ static int area_convert_two_backings(struct area *area, uint64_t offset, uint64_
 
 	if (ioctl(area->vm->fd, KVM_SET_MEMORY_ATTRIBUTES, &attr))
 		return -errno;
-	if (!area->discard)
+	if (!area->vm->discard)
 		return 0;
 
 	if (private)
@@ -390,7 +248,7 @@ static int area_convert_two_backings(struct area *area, uint64_t offset, uint64_
 static int area_convert(struct area *area, uint64_t offset, uint64_t size,
 			bool private, uint64_t mode)
 {
-	if (area->in_place)
+	if (area->vm->in_place)
 		return area_convert_in_place(area, offset, size, private, mode);
 
 	return area_convert_two_backings(area, offset, size, private);
@@ -487,7 +345,7 @@ static int32_t guest_ask(struct area *area, uint64_t offset, uint64_t pages, boo
 }
 
 /* Guest and host go through all pages alike: check one value, leave another. */
-static size_t guest_touch(struct area *area, uint32_t expect, uint32_t leave)
+size_t guest_touch(struct area *area, uint32_t expect, uint32_t leave)
 {
 	struct kvm_regs regs = {
 		.rsi = AREA_GPA,
@@ -500,267 +358,13 @@ static size_t guest_touch(struct area *area, uint32_t expect, uint32_t leave)
 	return regs.rdi;
 }
 
-static size_t host_touch(struct area *area, uint32_t expect, uint32_t leave)
-{
-	size_t offset, wrong = 0;
-
-	for (offset = 0; offset < area->size; offset += PAGE) {
-		volatile uint32_t *word = (uint32_t *)(area->host + offset);
-		uint32_t gpa = AREA_GPA + offset;
-
-		wrong += *word != expect + gpa;
-		*word = leave + gpa;
-	}
-	return wrong;
-}
-
-/* ------------------------------------------------------------------------ */
-/* The table								*/
-
-static int nr_passed, nr_failed;
-
-static char *text(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-
-/* A string for a table cell.  This program is too short-lived to free them. */
-static char *text(const char *fmt, ...)
-{
-	va_list ap;
-	char *s;
-
-	va_start(ap, fmt);
-	if (vasprintf(&s, fmt, ap) < 0)
-		err(1, "no memory");
-	va_end(ap);
-	return s;
-}
-
-static void heading(const char *title)
-{
-	printf("\n%-56s  %-22s  %-22s\n", title, "expected", "seen");
-	printf("--------------------------------------------------------"
-	       "  ----------------------  ----------------------  ----\n");
-}
-
-static void row(const char *what, const char *want, const char *seen, bool pass)
-{
-	printf("%-56s  %-22s  %-22s  %s\n", what, want, seen, pass ? "pass" : "FAIL");
-	fflush(stdout);
-	if (pass)
-		nr_passed++;
-	else
-		nr_failed++;
-}
-
-/* A row passes if what was seen reads like what was expected. */
-static void expect(const char *what, const char *want, const char *seen)
-{
-	row(what, want, seen, !strcmp(want, seen));
-}
-
-static void note(const char *what, const char *seen)
-{
-	printf("%-56s  %-22s  %-22s  skip\n", what, "", seen);
-}
-
-static const char *answer(int ret)
-{
-	return ret ? strerrorname_np(-ret) : "done";
-}
-
-/* The answer to a conversion that fails for a page, and which page. */
-static const char *answer_at(int ret, uint64_t where)
-{
-	return ret ? text("%s at 0x%lx", strerrorname_np(-ret), where) : "done";
-}
-
-static const char *hex(uint32_t value)
-{
-	return text("0x%x", value);
-}
-
-/* ------------------------------------------------------------------------ */
-/* Host accesses that may fail						*/
-
-static sigjmp_buf sigbus_env;
-
-static void on_sigbus(int sig)
-{
-	(void)sig;
-	siglongjmp(sigbus_env, 1);
-}
-
-/* What the host sees at @offset of the file: a value, or SIGBUS. */
-static const char *host_get(struct area *area, uint64_t offset)
-{
-	if (sigsetjmp(sigbus_env, 1))
-		return "SIGBUS";
-
-	return hex(*(volatile uint32_t *)(area->host + offset));
-}
-
-static void host_set(struct area *area, uint64_t offset, uint32_t value)
-{
-	*(volatile uint32_t *)(area->host + offset) = value;
-}
-
-/* A system call that stores to @offset of the file. */
-static const char *host_read_syscall(struct area *area, uint64_t offset)
-{
-	int pipefd[2], ret;
-
-	if (pipe(pipefd) || write(pipefd[1], "beef", 4) != 4)
-		err(1, "pipe");
-	ret = read(pipefd[0], area->host + offset, 4) == 4 ? 0 : -errno;
-	close(pipefd[0]);
-	close(pipefd[1]);
-	return answer(ret);
-}
-
-static size_t nonzero_bytes(const uint8_t *p, size_t size)
-{
-	size_t i, n = 0;
-
-	for (i = 0; i < size; i++)
-		n += p[i] != 0;
-	return n;
-}
-
-/*
- * The physical pages behind a host mapping that has been touched, 0 where the
- * kernel does not tell (it tells root only).
- */
-static void get_pfns(const void *addr, size_t pages, uint64_t *pfns)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-	size_t i;
-
-	memset(pfns, 0, pages * sizeof(*pfns));
-	if (fd < 0)
-		return;
-	if (pread(fd, pfns, pages * sizeof(*pfns),
-		  (uintptr_t)addr / PAGE * sizeof(*pfns)) < 0)
-		warn("/proc/self/pagemap");
-	close(fd);
-
-	/* Bit 63: present.  Bits 0-54: page frame number. */
-	for (i = 0; i < pages; i++)
-		pfns[i] = pfns[i] >> 63 ? pfns[i] & ((1ULL << 55) - 1) : 0;
-}
-
-/* ------------------------------------------------------------------------ */
-/* Pins									*/
-
-static void remember_pin(int fd, bool ring, uint64_t offset, uint64_t size)
-{
-	if (nr_pins == MAX_PINS)
-		errx(1, "too many pins");
-	pins[nr_pins++] = (struct pin){
-		.fd = fd, .ring = ring, .offset = offset, .size = size,
-	};
-}
-
-/* A pipe holds the page until somebody reads it. */
-static int pin_in_pipe(struct area *area, uint64_t offset)
-{
-	struct iovec iov = { .iov_base = area->host + offset, .iov_len = PAGE };
-	int pipefd[2];
-
-	if (pipe(pipefd))
-		return -errno;
-	if (vmsplice(pipefd[1], &iov, 1, 0) != (ssize_t)PAGE)
-		return -errno;
-	close(pipefd[1]);
-	remember_pin(pipefd[0], false, offset, PAGE);
-	return 0;
-}
-
-/* A registered buffer is pinned for good, as for DMA. */
-static int pin_in_ring(struct area *area, uint64_t offset)
-{
-	struct iovec iov = { .iov_base = area->host + offset, .iov_len = PAGE };
-	struct io_uring_params params = { };
-	int ring;
-
-	ring = syscall(__NR_io_uring_setup, 1, &params);
-	if (ring < 0)
-		return -errno;
-	if (syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS, &iov, 1)) {
-		int ret = -errno;
-
-		close(ring);
-		return ret;
-	}
-	remember_pin(ring, true, offset, PAGE);
-	return 0;
-}
-
-/* ------------------------------------------------------------------------ */
-/* What is shown: capabilities						*/
-
-static const char *modes(uint64_t mask)
-{
-	switch (mask) {
-	case 0:
-		return "none";
-	case KVM_SET_MEMORY_ATTRIBUTES2_ZERO:
-		return "ZERO";
-	case KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE:
-		return "PRESERVE";
-	case KVM_SET_MEMORY_ATTRIBUTES2_ZERO | KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE:
-		return "ZERO, PRESERVE";
-	default:
-		return text("0x%lx", mask);
-	}
-}
-
-static int check_cap(int fd, long cap)
-{
-	int ret = ioctl(fd, KVM_CHECK_EXTENSION, cap);
-
-	return ret < 0 ? 0 : ret;
-}
-
-static void show_capabilities(struct vm *vm)
-{
-	int attrs = KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES;
-	int flags = KVM_CAP_MEMORY_ATTRIBUTES2_FLAGS;
-	int plain, host, cap;
-
-	heading("What the kernel says it can do");
-	plain = ioctl(vm->kvm, KVM_CREATE_VM, KVM_X86_DEFAULT_VM);
-
-	expect("/dev/kvm: attributes that a file may hold", "0x8 (private)",
-	       text("0x%x (private)", check_cap(vm->kvm, attrs)));
-	expect("this VM: attributes that a file may hold", "0x8 (private)",
-	       text("0x%x (private)", check_cap(vm->fd, attrs)));
-	expect("a VM without private memory: the same", "0x0",
-	       text("0x%x", check_cap(plain, attrs)));
-
-	cap = check_cap(vm->fd, flags);
-	expect("this VM: content modes to shared", "ZERO, PRESERVE",
-	       modes(KVM_MEMORY_ATTRIBUTES2_TO_SHARED(cap)));
-	expect("this VM: content modes to private", "PRESERVE",
-	       modes(KVM_MEMORY_ATTRIBUTES2_TO_PRIVATE(cap)));
-
-	host = check_cap(vm->kvm, flags);
-	row("/dev/kvm: at least these modes", text("0x%x", cap), text("0x%x", host),
-	    host && (host & cap) == cap);
-
-	expect("this VM: files that can be mapped and start shared", "0x3",
-	       text("0x%x", check_cap(vm->fd, KVM_CAP_GUEST_MEMFD_FLAGS)));
-	close(plain);
-}
-
 /* ------------------------------------------------------------------------ */
 /* What is shown: conversions						*/
-
-#define PRESERVE	KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE
-#define ZERO		KVM_SET_MEMORY_ATTRIBUTES2_ZERO
 
 static void show_preserve(struct area *area)
 {
 	const uint64_t page = 3 * PAGE;
-	uint64_t before, after;
+	uint64_t before;
 
 	heading("The same page, private and shared, contents kept");
 
@@ -785,11 +389,7 @@ static void show_preserve(struct area *area)
 	expect("convert to shared, PRESERVE", "done",
 	       answer(area_convert(area, page, PAGE, false, PRESERVE)));
 	expect("host reads through the mapping it had", "0xcafe", host_get(area, page));
-	get_pfns(area->host + page, 1, &after);
-	if (before)
-		expect("physical page", text("pfn 0x%lx", before), text("pfn 0x%lx", after));
-	else
-		note("physical page", "not root");
+	expect_pfn(before, area->host + page);
 }
 
 static void show_zero(struct area *area)
@@ -865,7 +465,7 @@ static void show_pin(struct area *area, const char *who,
 
 	expect("convert again, dropping pins on EAGAIN", "done",
 	       answer(area_convert(area, first, size, true, PRESERVE)));
-	expect("pins left", "0", text("%d", nr_pins));
+	expect("pins left", "0", text("%d", pins_left()));
 	expect("guest reads the page that was pinned", hex(0xf00d0000 + page / PAGE),
 	       hex(guest_get(area, page)));
 	expect("convert back", "done",
@@ -889,7 +489,7 @@ static void show_both_kinds(struct area *area)
 	expect("per-VM attributes on memory that a file keeps track of", "EINVAL",
 	       answer(ret));
 
-	other.gmem = vm_create_gmem(area->vm, PAGE, 0);
+	other.gmem = create_gmem(area->vm->fd, PAGE, 0);
 	ret = convert_once(&other, 0, PAGE, false, 0, &where);
 	expect("this ioctl on a file that the VM keeps track of", "ENOTTY", answer(ret));
 	close(other.gmem);
@@ -898,157 +498,26 @@ static void show_both_kinds(struct area *area)
 /* ------------------------------------------------------------------------ */
 /* What is shown: a large area flipped back and forth			*/
 
-enum step {
-	TO_PRIVATE,
-	GUEST_PRIVATE,
-	TO_SHARED,
-	HOST_SHARED,
-	GUEST_SHARED,
-	NR_STEPS,
-};
-
-static const char * const step_name[NR_STEPS] = {
-	[TO_PRIVATE]	= "convert to private",
-	[GUEST_PRIVATE]	= "guest touches every page",
-	[TO_SHARED]	= "convert to shared",
-	[HOST_SHARED]	= "host touches every page",
-	[GUEST_SHARED]	= "guest touches every page",
-};
-
-struct flips {
-	const char *name;
-	double best[NR_STEPS];		/* ms */
-	double conversions, total;	/* ms */
-	long rest, peak, after, closed;	/* KiB of guest memory held */
-	size_t wrong;			/* pages whose contents did not survive */
-	size_t moved;			/* pages that are other physical pages */
-	bool pfns_known;
-	int ret;
-};
-
-static double now_ms(void)
+int flip_area(struct area *area, bool private)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1e3 + ts.tv_nsec / 1e6;
-}
-
-/*
- * Pages that hold guest memory: those of guest_memfd are file pages, the other
- * backing is anonymous memory.  Counted for the whole machine, because the
- * private pages of the two-backings way belong to no process's counters.
- */
-static long backing_kib(void)
-{
-	FILE *f = fopen("/proc/meminfo", "r");
-	long kib, sum = 0;
-	char line[128];
-
-	if (!f)
-		err(1, "/proc/meminfo");
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "Cached: %ld", &kib) == 1 ||
-		    sscanf(line, "AnonPages: %ld", &kib) == 1)
-			sum += kib;
-	fclose(f);
-	return sum;
-}
-
-/* How much there is above @base.  The counters lag a little, either way. */
-static long held_kib(long base)
-{
-	long kib = backing_kib() - base;
-
-	return kib > 0 ? kib : 0;
-}
-
-static void do_step(struct area *area, enum step step, struct flips *flips)
-{
-	/* Each side leaves something else, so that stale contents show. */
-	const uint32_t by_host = 0xa0000000, by_guest = 0xb0000000;
-
-	switch (step) {
-	case TO_PRIVATE:
-		flips->ret = area_convert(area, 0, area->size, true, PRESERVE);
-		break;
-	case GUEST_PRIVATE:
-		flips->wrong += guest_touch(area, by_host, by_guest);
-		break;
-	case TO_SHARED:
-		flips->ret = area_convert(area, 0, area->size, false, PRESERVE);
-		break;
-	case HOST_SHARED:
-		flips->wrong += host_touch(area, by_guest, by_host);
-		break;
-	case GUEST_SHARED:
-		flips->wrong += guest_touch(area, by_host, by_host);
-		break;
-	default:
-		break;
-	}
+	return area_convert(area, 0, area->size, private, PRESERVE);
 }
 
 static void flip(struct flips *flips, size_t size, int rounds, bool in_place, bool discard)
 {
-	uint64_t *before = calloc(size / PAGE, sizeof(*before));
-	uint64_t *after = calloc(size / PAGE, sizeof(*after));
-	long base, held;
 	struct area area;
 	struct vm vm;
-	enum step step;
-	int round;
-	size_t i;
 
-	if (!before || !after)
-		err(1, "no memory");
-
-	/* Have these arrays counted before, not as guest memory. */
-	memset(before, 1, size / PAGE * sizeof(*before));
-	memset(after, 1, size / PAGE * sizeof(*after));
-
-	base = backing_kib();
+	flips_begin(flips, size);
 	vm_create(&vm);
 	area_create(&area, &vm, size, in_place);
-	area.discard = discard;
+	vm.discard = discard;
 
-	/* Start populated, and mapped by host and guest. */
-	do_step(&area, HOST_SHARED, flips);
-	do_step(&area, GUEST_SHARED, flips);
-	flips->wrong = 0;
-	get_pfns(area.host, size / PAGE, before);
-	flips->rest = held_kib(base);
-	flips->peak = flips->rest;
-
-	for (round = 0; round < rounds && !flips->ret; round++) {
-		for (step = 0; step < NR_STEPS && !flips->ret; step++) {
-			double start = now_ms(), ms;
-
-			do_step(&area, step, flips);
-			ms = now_ms() - start;
-			if (!round || ms < flips->best[step])
-				flips->best[step] = ms;
-
-			held = held_kib(base);
-			if (held > flips->peak)
-				flips->peak = held;
-		}
-	}
-	for (step = 0; step < NR_STEPS; step++)
-		flips->total += flips->best[step];
-	flips->conversions = flips->best[TO_PRIVATE] + flips->best[TO_SHARED];
-
-	flips->after = held_kib(base);
-	get_pfns(area.host, size / PAGE, after);
-	flips->pfns_known = before[0];
-	for (i = 0; i < size / PAGE; i++)
-		flips->moved += before[i] != after[i];
+	flips_run(flips, &area, rounds);
 
 	area_destroy(&area);
 	vm_destroy(&vm);
-	flips->closed = held_kib(base);
-	free(before);
-	free(after);
+	flips_end(flips);
 }
 
 #define NR_WAYS	3
@@ -1110,12 +579,6 @@ static void print_ways(struct flips *ways, size_t size, int rounds)
 	printf("\n");
 }
 
-static void progress(const char *what)
-{
-	fputs(what, stdout);
-	fflush(stdout);
-}
-
 static void show_flips(size_t size, int rounds)
 {
 	struct flips ways[NR_WAYS] = {
@@ -1123,9 +586,6 @@ static void show_flips(size_t size, int rounds)
 		{ .name = "two backings" },
 		{ .name = "two backings" },
 	};
-	struct flips *in_place = &ways[0];
-	/* The kernel's counters are exact to some pages for each CPU only. */
-	const long slack = 4 * 1024, size_kib = size / 1024;
 
 	printf("\nFlipping %zu MiB back and forth, round trips: %d\n", size / MIB, rounds);
 	progress("  in place ...\n");
@@ -1137,113 +597,38 @@ static void show_flips(size_t size, int rounds)
 	print_ways(ways, size, rounds);
 
 	heading(text("%zu MiB in place", size / MIB));
-	expect(text("%d conversions", 2 * rounds), "done", answer(in_place->ret));
-	expect("pages whose contents were lost on the way", "0", text("%zu", in_place->wrong));
-	if (in_place->pfns_known)
-		expect("pages that are other physical pages now", "0",
-		       text("%zu", in_place->moved));
-	else
-		note("pages that are other physical pages now", "not root");
-	row("memory held at most", text("up to %ld MiB", (size_kib + slack) / 1024),
-	    text("%.0f MiB", in_place->peak / 1024.0), in_place->peak <= size_kib + slack);
-	row("memory held after closing", text("up to %ld MiB", slack / 1024),
-	    text("%.0f MiB", in_place->closed / 1024.0), in_place->closed <= slack);
+	flips_expect(&ways[0], text("%d conversions", 2 * rounds));
 	expect("the two-backings ways ran too", "done, done",
 	       text("%s, %s", answer(ways[1].ret), answer(ways[2].ret)));
 }
 
 /* ------------------------------------------------------------------------ */
 
-static void usage(FILE *to)
+static const char *no_vm_type(int kvm)
 {
-	fprintf(to,
-		"usage: gmem-vmm [--size MiB] [--rounds N] [--help]\n"
-		"\n"
-		"Shows how a guest_memfd is converted in place between private and shared.\n"
-		"\n"
-		"  --size MiB   guest memory to flip back and forth, 1 to %d (256)\n"
-		"  --rounds N   round trips to make with it (3)\n"
-		"  --help       this text\n"
-		"\n"
-		"The exit status is 0 if everything is as expected.\n", MAX_AREA_MIB);
-}
-
-static long number(const char *arg, long max)
-{
-	char *end;
-	long n = strtol(arg, &end, 0);
-
-	if (end == arg || *end || n < 1 || n > max) {
-		usage(stderr);
-		exit(2);
-	}
-	return n;
-}
-
-/* Without the capability nothing below makes sense. */
-static void require_capability(void)
-{
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	const char *problem = NULL;
-
-	if (kvm < 0)
-		problem = text("There is no usable /dev/kvm: %s.", strerror(errno));
-	else if (!(check_cap(kvm, KVM_CAP_VM_TYPES) & (1 << KVM_X86_SW_PROTECTED_VM)))
-		problem = "KVM has no VM type KVM_X86_SW_PROTECTED_VM here: it wants "
-			  "CONFIG_KVM_SW_PROTECTED_VM=y and nested paging.";
-	else if (!(check_cap(kvm, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES) &
-		   KVM_MEMORY_ATTRIBUTE_PRIVATE))
-		problem = "This kernel cannot convert a guest_memfd in place: "
-			  "KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES is missing.";
-
-	if (kvm >= 0)
-		close(kvm);
-	if (problem) {
-		printf("%s\n0 passed, 1 failed\n", problem);
-		exit(1);
-	}
+	if (check_cap(kvm, KVM_CAP_VM_TYPES) & (1 << KVM_X86_SW_PROTECTED_VM))
+		return NULL;
+	return "KVM has no VM type KVM_X86_SW_PROTECTED_VM here: it wants "
+	       "CONFIG_KVM_SW_PROTECTED_VM=y and nested paging.";
 }
 
 int main(int argc, char *argv[])
 {
-	static const struct option options[] = {
-		{ "size", required_argument, NULL, 's' },
-		{ "rounds", required_argument, NULL, 'r' },
-		{ "help", no_argument, NULL, 'h' },
-		{ }
+	struct options options = {
+		.program = "gmem-vmm", .max_mib = MAX_AREA_MIB, .mib = 256, .rounds = 3,
 	};
-	struct sigaction sa = { .sa_handler = on_sigbus };
-	size_t size = 256 * MIB;
-	int opt, rounds = 3;
 	struct area area;
 	struct vm vm;
+	int plain;
 
-	while ((opt = getopt_long(argc, argv, "s:r:h", options, NULL)) != -1) {
-		switch (opt) {
-		case 's':
-			size = number(optarg, MAX_AREA_MIB) * MIB;
-			break;
-		case 'r':
-			rounds = number(optarg, 1000);
-			break;
-		case 'h':
-			usage(stdout);
-			return 0;
-		default:
-			usage(stderr);
-			return 2;
-		}
-	}
-	if (optind != argc) {
-		usage(stderr);
-		return 2;
-	}
-
-	require_capability();
-	sigaction(SIGBUS, &sa, NULL);
+	parse_options(&options, argc, argv);
+	require_capability(no_vm_type);
+	catch_sigbus();
 
 	vm_create(&vm);
-	show_capabilities(&vm);
+	plain = ioctl(vm.kvm, KVM_CREATE_VM, KVM_X86_DEFAULT_VM);
+	show_capabilities(vm.kvm, vm.fd, plain);
+	close(plain);
 
 	area_create(&area, &vm, MIB, true);
 	show_preserve(&area);
@@ -1255,8 +640,7 @@ int main(int argc, char *argv[])
 	area_destroy(&area);
 	vm_destroy(&vm);
 
-	show_flips(size, rounds);
+	show_flips(options.mib * MIB, options.rounds);
 
-	printf("\n%d passed, %d failed\n", nr_passed, nr_failed);
-	return nr_failed ? 1 : 0;
+	return sum_up();
 }

@@ -97,6 +97,7 @@ struct convert_test {
 	struct gmem_conversion c;
 	struct unmapped unmapped[16];
 	int nr_unmapped;
+	int nr_asked;
 };
 
 KUNIT_DEFINE_ACTION_WRAPPER(vfree_action, vfree, const void *);
@@ -482,6 +483,52 @@ static void test_two_files(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, other->mmu_invalidate_seq, 1);
 }
 
+/* A fault that was in flight the first time has given page 4 to the guest since. */
+static int yes_then_no(struct gmem_conversion *c)
+{
+	struct kunit *test = kunit_get_current_test();
+	struct convert_test *t = test->priv;
+
+	KUNIT_EXPECT_EQ(test, t->kvm->mmu_invalidate_in_progress, t->nr_asked);
+	if (!t->nr_asked++)
+		return 0;
+
+	c->error = 4;
+	return -EPERM;
+}
+
+static void test_permission_withdrawn(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+	unsigned long seq;
+
+	bind(test, 0x1000, 0, NR_PAGES);
+	fill(test, 3);
+	fill(test, 4);
+	KUNIT_EXPECT_EQ(test, convert(test, 3, 5, true,
+				      KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE), 0);
+	seq = t->kvm->mmu_invalidate_seq;
+
+	kunit_activate_static_stub(test, kvm_gmem_may_share, yes_then_no);
+	KUNIT_EXPECT_EQ(test, convert(test, 0, NR_PAGES, false,
+				      KVM_SET_MEMORY_ATTRIBUTES2_ZERO), -EPERM);
+	kunit_deactivate_static_stub(test, kvm_gmem_may_share);
+
+	KUNIT_EXPECT_EQ(test, t->nr_asked, 2);
+	KUNIT_EXPECT_EQ(test, t->nr_unmapped, 1);
+	KUNIT_EXPECT_EQ(test, t->kvm->mmu_invalidate_seq, seq + 1);
+	KUNIT_EXPECT_EQ(test, t->c.error, 4);
+	KUNIT_EXPECT_TRUE(test, is_private(t, 3));
+	KUNIT_EXPECT_TRUE(test, is_private(t, 4));
+	KUNIT_EXPECT_EQ(test, first_byte(t, 3), PATTERN);
+	KUNIT_EXPECT_EQ(test, first_byte(t, 4), PATTERN);
+	KUNIT_EXPECT_FALSE(test, t->kvm->vm_dead);
+
+	KUNIT_EXPECT_EQ(test, convert(test, 3, 5, false,
+				      KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE), 0);
+	KUNIT_EXPECT_FALSE(test, is_private(t, 4));
+}
+
 static struct kunit_case convert_test_cases[] = {
 	KUNIT_CASE(test_unmaps_the_state_left),
 	KUNIT_CASE(test_unmaps_what_changes),
@@ -492,6 +539,7 @@ static struct kunit_case convert_test_cases[] = {
 	KUNIT_CASE(test_poisoned_page),
 	KUNIT_CASE(test_bindings),
 	KUNIT_CASE(test_two_files),
+	KUNIT_CASE(test_permission_withdrawn),
 	{}
 };
 

@@ -11,6 +11,10 @@
  *  - "sparse":	large files without any memory, for the state alone
  *  - "pin":	a small file, and the ways in which the host can hold on to pages
  *  - "race":	as "guest", but with several vCPUs
+ *
+ * Those with vCPUs are for x86 only, as their guests use memory in whatever state the
+ * host has put it.  To a guest of arm64's pKVM all memory is private until it shares
+ * it, see arm64/guest_memfd_pkvm_test.c.
  */
 #include <stdint.h>
 #include <sys/ioctl.h>
@@ -66,10 +70,18 @@
 #define POISON_BYTE	0xa5
 #define POISON_PARAM	"/sys/module/kvm/parameters/gmem_poison_unspecified"
 
+/*
+ * The type of the VMs, and what differs between types: what the VM rather than the file
+ * can keep track of, and how it turns down ioctls that it doesn't know.
+ */
 #ifdef __x86_64__
 static const unsigned long vm_type = KVM_X86_SW_PROTECTED_VM;
-#else
-static const unsigned long vm_type = VM_TYPE_DEFAULT;
+static const u64 vm_attributes = PRIVATE;
+static const int no_vm_ioctl = ENOTTY;
+#elif defined(__aarch64__)
+static const unsigned long vm_type = KVM_VM_TYPE_ARM_PROTECTED;
+static const u64 vm_attributes;
+static const int no_vm_ioctl = EINVAL;
 #endif
 
 static size_t page_size;
@@ -356,35 +368,6 @@ static void punch_hole(struct gmem *g, u64 page, u64 nr)
 		      page * page_size, nr * page_size);
 }
 
-static bool write_str(const char *path, const char *str)
-{
-	int fd = open(path, O_WRONLY);
-	ssize_t ret;
-
-	if (fd < 0)
-		return false;
-
-	ret = write(fd, str, strlen(str));
-	close(fd);
-	return ret == (ssize_t)strlen(str);
-}
-
-static bool read_str(const char *path, char *str, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t ret;
-
-	if (fd < 0)
-		return false;
-
-	ret = read(fd, str, size - 1);
-	close(fd);
-	if (ret < 0)
-		return false;
-	str[ret] = '\0';
-	return true;
-}
-
 static char poison_param_before[4];
 
 static bool poison_param_set(const char *val)
@@ -485,8 +468,8 @@ TEST(caps_vm)
 	EXPECT_EQ(IN_PLACE, vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_FLAGS));
 
 	/* What a VMM that doesn't convert in place wants to know is as ever. */
-	EXPECT_EQ(PRIVATE, vm_check_cap(vm, KVM_CAP_MEMORY_ATTRIBUTES));
-	EXPECT_EQ(PRIVATE, kvm_check_cap(KVM_CAP_MEMORY_ATTRIBUTES));
+	EXPECT_EQ(vm_attributes, vm_check_cap(vm, KVM_CAP_MEMORY_ATTRIBUTES));
+	EXPECT_EQ(vm_attributes, kvm_check_cap(KVM_CAP_MEMORY_ATTRIBUTES));
 
 	kvm_vm_free(vm);
 }
@@ -602,7 +585,7 @@ TEST_F(gmem, enotty_other_ioctls)
 
 	/* It is an ioctl of the file, not of the VM. */
 	ASSERT_EQ(-1, ioctl(self->g.vm->fd, KVM_SET_MEMORY_ATTRIBUTES2, &attr));
-	ASSERT_EQ(ENOTTY, errno);
+	ASSERT_EQ(no_vm_ioctl, errno);
 	ASSERT_EQ(-1, ioctl(self->g.vm->kvm_fd, KVM_SET_MEMORY_ATTRIBUTES2, &attr));
 	ASSERT_NE(0, errno);
 
@@ -1430,6 +1413,7 @@ static int set_vm_attributes(struct kvm_vm *vm, gpa_t gpa, u64 size, u64 attribu
 	return __vm_ioctl(vm, KVM_SET_MEMORY_ATTRIBUTES, &attr) ? errno : 0;
 }
 
+#ifdef __x86_64__
 /* Memory isn't to be private by two accounts. */
 TEST_F(gmem, vm_attributes_refused)
 {
@@ -1483,6 +1467,18 @@ TEST_F(gmem, slot_on_private_gfns_refused)
 						  gpa, g.size, g.mem, g.fd, 0));
 	kvm_close(g.fd);
 }
+#else
+TEST_F(gmem, no_vm_attributes)
+{
+	struct kvm_vm *vm = self->g.vm;
+	const u64 size = self->g.size;
+
+	ASSERT_EQ(no_vm_ioctl, set_vm_attributes(vm, TEST_GPA, size, PRIVATE));
+	ASSERT_EQ(no_vm_ioctl, set_vm_attributes(vm, TEST_GPA, size, SHARED));
+	ASSERT_EQ(no_vm_ioctl, set_vm_attributes(vm, TEST_GPA + size, size, PRIVATE));
+	ASSERT_STATE(&self->g, 0, NR_PAGES, SHARED);
+}
+#endif /* __x86_64__ */
 
 /*
  * Sparse files: nothing but state
@@ -2071,40 +2067,6 @@ TEST_F(gmem, direct_io)
 	close(fd);
 }
 
-#define NULLB	"/sys/kernel/config/nullb/gmem_test"
-
-static void nullb_destroy(void)
-{
-	write_str(NULLB "/power", "0");
-	rmdir(NULLB);
-}
-
-/* A block device that takes its time, one second a request. */
-static int nullb_create(void)
-{
-	int fd;
-
-	/* Left behind by a test that died, possibly. */
-	nullb_destroy();
-
-	if (mkdir(NULLB, 0700))
-		return -1;
-
-	if (!write_str(NULLB "/size", "1") ||
-	    !write_str(NULLB "/memory_backed", "1") ||
-	    !write_str(NULLB "/irqmode", "2") ||
-	    !write_str(NULLB "/completion_nsec", "1000000000") ||
-	    !write_str(NULLB "/power", "1")) {
-		nullb_destroy();
-		return -1;
-	}
-
-	fd = open("/dev/gmem_test", O_RDWR | O_DIRECT);
-	if (fd < 0)
-		nullb_destroy();
-	return fd;
-}
-
 TEST_F(gmem, direct_io_under_way)
 {
 	struct iocb iocb = {}, *iocbs[1] = { &iocb };
@@ -2112,12 +2074,12 @@ TEST_F(gmem, direct_io_under_way)
 	struct io_event event;
 	int fd;
 
-	fd = nullb_create();
+	fd = slow_disk_create();
 	if (fd < 0)
 		SKIP(return, "No null_blk (CONFIG_BLK_DEV_NULL_BLK, configfs)");
 	if (syscall(__NR_io_setup, 1, &ctx)) {
 		close(fd);
-		nullb_destroy();
+		slow_disk_destroy();
 		SKIP(return, "No asynchronous I/O (CONFIG_AIO)");
 	}
 
@@ -2136,7 +2098,7 @@ TEST_F(gmem, direct_io_under_way)
 	EXPECT_EQ(page_size, event.res);
 	syscall(__NR_io_destroy, ctx);
 	close(fd);
-	nullb_destroy();
+	slow_disk_destroy();
 
 	ASSERT_CONVERTS(&self->g, 0, NR_PAGES, PRIVATE, PRESERVE);
 	ASSERT_CONVERTS(&self->g, 0, NR_PAGES, SHARED, PRESERVE);
@@ -2293,6 +2255,7 @@ TEST_F(gmem, poison_unspecified)
 	ASSERT_HOST_SEES(&self->g, 4, 2, 0x2700);
 }
 
+#ifdef __x86_64__
 /*
  * The guest
  */
@@ -2792,7 +2755,6 @@ TEST_F(guest, mapped_by_guest_and_host)
 	ASSERT_HOST_SEES(g, 0, nr_pages, 0x3f00);
 }
 
-#ifdef __x86_64__
 /*
  * How precise it is: what KVM unmaps from the guest
  */
@@ -3156,7 +3118,6 @@ TEST(both_kinds_in_one_vm)
 
 	guest_destroy(&s);
 }
-#endif /* __x86_64__ */
 
 /*
  * Races
@@ -3402,6 +3363,7 @@ TEST_F_TIMEOUT(race, opposite_directions, 60)
 	ASSERT_STATE(&s->g, 0, 2 * NR_PAGES, first ? PRIVATE : SHARED);
 	ASSERT_GUEST_SEES(s, 0, 2 * NR_PAGES, 0x5000);
 }
+#endif /* __x86_64__ */
 
 /*
  * The memory that the state takes
@@ -3632,12 +3594,17 @@ int main(int argc, char *argv[])
 {
 	struct sigaction sa = { .sa_handler = sigbus_handler };
 
+	page_size = getpagesize();
+
 #ifdef __x86_64__
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(vm_type));
+#elif defined(__aarch64__)
+	__TEST_REQUIRE(page_size == SZ_4K, "sizes are chosen for pages of 4 KiB");
+	__TEST_REQUIRE(kvm_has_protected_vms(),
+		       "protected VMs need kvm-arm.mode=protected");
 #endif
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES) & PRIVATE);
 
-	page_size = getpagesize();
 	sigaction(SIGBUS, &sa, NULL);
 
 	return test_harness_run(argc, argv);
