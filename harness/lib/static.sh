@@ -441,6 +441,7 @@ run_sparse()
 		if grep -q '^arch/arm64/' "$GMEM_TOUCHED"; then
 			configure_variant arm64
 			sparse_make arm64 arch/arm64/kvm/
+			sparse_hyp
 		fi
 	} 2>&1 | sed -e "s,$TREE/,,g" -e 's,arch/[a-z0-9]*/kvm/\(\.\./\)*virt,virt,g' |
 		# What sparse 0.6.4 says to each module_param(); the compiler knows better.
@@ -454,6 +455,18 @@ sparse_make()
 	mapfile -t objects < <([ "$1" = arm64 ] || outside_objects)
 	kmake "$TREE" "$OBJ/$1" -k -s -j"$JOBS" --output-sync=target C=2 CHECK="$HARNESS/lib/sparse-touched" \
 		"${@:2}" "${objects[@]}" || echo "make: error: exit status $?"
+}
+
+# The hypervisor of arm64 has a rule of its own for its objects, which checks those alone that are compiled.
+sparse_hyp()
+{
+	local file
+
+	while read -r file; do
+		rm -f "$OBJ/arm64/${file%.c}.nvhe.o"
+	done < <(touched 'arch/arm64/kvm/hyp/nvhe/*.c')
+	kmake "$TREE" "$OBJ/arm64" -k -s -j"$JOBS" --output-sync=target C=1 CHECK="$HARNESS/lib/sparse-touched" \
+		arch/arm64/kvm/ || echo "make: error: exit status $?"
 }
 
 compare_sparse()
