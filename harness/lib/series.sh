@@ -51,12 +51,12 @@ file_at_entry()
 	rm -rf "$scratch"
 }
 
-# build_commits FROM: makes the commits of the series on top of FROM; sets TIP.
+# build_commits FROM [SERIES]: makes the commits of the series on top of FROM; sets TIP.
 build_commits()
 {
 	local from=$1 n words patch file mode blob tree tmp=$BUILD/series.tmp
 
-	mapfile -t SERIES < <(series_lines)
+	mapfile -t SERIES < <(series_lines "${2:-$ROOT/series}")
 	rm -rf "$tmp"
 	mkdir -p "$tmp"
 	export GIT_INDEX_FILE=$tmp/index
@@ -281,11 +281,13 @@ series_files()
 	series_lines "${1:-$ROOT/series}" | tr ' ' '\n' | sort
 }
 
-# Patches that lie in the repository, named in the series or not.
+# Patches that lie in the repository, named in the series or not. Those of other topics are none of the series' business.
 stray_patches()
 {
-	cd "$ROOT" && find . \( -path ./build -o -path ./harness -o -path ./.git \) -prune -o \
-		-name '[0-9][0-9][0-9][0-9]-*.patch' -print | sed 's,^\./,,'
+	cd "$ROOT" || return 1
+	find . \( -path ./build -o -path ./harness -o -path ./.git \) -prune -o \
+		-name '[0-9][0-9][0-9][0-9]-*.patch' -print | sed 's,^\./,,' |
+		grep -vxF -f <(for topic in $(topics); do series_files "series.$topic"; done) || true
 }
 
 export_series()
@@ -321,22 +323,32 @@ export_series()
 
 # ---- mailbox ----
 
+# mbox_of LETTERS OPTION...: what git format-patch makes of these, in a form that does not depend on the run. LETTERS: 1 if a
+# cover letter is the first message. The date of the last patch is in LAST.
+mbox_of()
+{
+	local letters=$1
+
+	shift
+	# Message-Ids hold the time of day, which must not make two runs differ.
+	lgit -c format.outputDirectory= -c format.signOff=false -c format.subjectPrefix=PATCH -c format.signature= -c diff.renames=true \
+		format-patch --stdout --base=base --thread=shallow --no-signature --full-index --binary --stat=72 "$@" |
+		sed -E "/^(Message-I[dD]|In-Reply-To|References): /s/\.[0-9]{9,}\.git\./.$LAST.git./" |
+		tidy_mbox "$letters"
+}
+
 # make_mbox: to stdout, the branch gmem with its cover letter.
 make_mbox()
 {
-	local last
+	local LAST
 
 	[ "$(lgit rev-list --count base..gmem)" -gt 0 ] || die "the series is empty: there is nothing to put in a mailbox"
-	last=$(lgit log -1 --format=%aD gmem)
+	LAST=$(lgit log -1 --format=%at gmem)
 	# The cover letter is the description of the branch, dated as the last patch. Its author is theirs.
-	# Message-Ids hold the time of day, which must not make two runs differ.
 	GIT_COMMITTER_NAME=$(lgit log -1 --format=%an gmem) GIT_COMMITTER_EMAIL=$(lgit log -1 --format=%ae gmem) \
-	GIT_COMMITTER_DATE=$last lgit -c "branch.gmem.description=$(cat "$HARNESS/cover-letter")" -c format.outputDirectory= \
-		-c format.signOff=false -c format.subjectPrefix=PATCH -c format.signature= -c diff.renames=true \
-		format-patch --stdout --cover-letter --cover-from-description=subject \
-		--base=base --thread=shallow --no-signature --full-index --binary --stat=72 base..gmem |
-		sed -E "/^(Message-I[dD]|In-Reply-To|References): /s/\.[0-9]{9,}\.git\./.$(lgit log -1 --format=%at gmem).git./" |
-		tidy_mbox
+	GIT_COMMITTER_DATE=$(lgit log -1 --format=%aD gmem) \
+	GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=branch.gmem.description GIT_CONFIG_VALUE_0=$(cat "$HARNESS/cover-letter") \
+		mbox_of 1 --cover-letter --cover-from-description=subject base..gmem
 }
 
 # git am stops at a message without a patch, as the cover letter is one. At the end of the mailbox, behind a
@@ -345,9 +357,9 @@ make_mbox()
 # Subjects and authors come on one line each: b4 0.12 cannot take folded ones.
 tidy_mbox()
 {
-	awk '
+	awk -v letters="$1" '
 		function out(line) {
-			if (n > 1)
+			if (n > letters)
 				print line
 			else
 				cover[++lines] = line
@@ -359,6 +371,8 @@ tidy_mbox()
 		/^$/ { header = 0 }
 		{ out($0) }
 		END {
+			if (!letters)
+				exit
 			sub(/2001$/, "UTC 2001", cover[1])
 			print ""
 			for (i = 1; i <= lines; i++)
@@ -366,14 +380,49 @@ tidy_mbox()
 		}'
 }
 
+# Patches that are not a part of the series but for the same base: each topic has a file series.TOPIC, in the format of
+# series, and a mailbox without a cover letter.
+topics()
+{
+	local file
+
+	for file in "$ROOT"/series.*; do
+		[ ! -f "$file" ] || echo "${file##*/series.}"
+	done
+}
+
+# build_topic TOPIC: makes its commits, which refs/gmem/TOPIC then names.
+build_topic()
+{
+	build_commits base "$ROOT/series.$1"
+	lgit update-ref "refs/gmem/$1" "$TIP"
+}
+
+make_topic_mbox()
+{
+	local LAST
+
+	build_topic "$1"
+	LAST=$(lgit log -1 --format=%at "refs/gmem/$1")
+	GIT_COMMITTER_NAME=$(lgit log -1 --format=%an "refs/gmem/$1") GIT_COMMITTER_EMAIL=$(lgit log -1 --format=%ae "refs/gmem/$1") \
+		mbox_of 0 --no-cover-letter "base..refs/gmem/$1"
+}
+
+# write_mbox [TOPIC]
 write_mbox()
 {
+	local name=${1:-gmem} make=(make_mbox)
+
+	if [ $# -gt 0 ]; then
+		topics | grep -qxF -e "$1" || die "there is no topic '$1'" "There are: $(topics | tr '\n' ' ')"
+		make=(make_topic_mbox "$1")
+	fi
 	make_tree
 	if [ -t 1 ]; then
-		make_mbox > "$BUILD/gmem.mbox.tmp"
-		mv "$BUILD/gmem.mbox.tmp" "$BUILD/gmem.mbox"
-		say "The series is in build/gmem.mbox"
+		"${make[@]}" > "$BUILD/$name.mbox.tmp"
+		mv "$BUILD/$name.mbox.tmp" "$BUILD/$name.mbox"
+		say "The mailbox is build/$name.mbox"
 	else
-		make_mbox
+		"${make[@]}"
 	fi
 }
