@@ -7,6 +7,7 @@ use_arch()
 	KARCH=$1
 	OUT=$BUILD/$KARCH
 	KVM_TESTS=$OUT/selftests/kselftest/kvm
+	BASE_TESTS=$OUT/selftests-base/kselftest/kvm
 	# The numbers are for the progress only: how many lines the logs of full builds had.
 	case $KARCH in
 	x86)
@@ -162,15 +163,15 @@ build_headers()
 	}
 }
 
-# make_selftests SOURCE OBJ, whose headers are exported. FORCE_TARGETS: fail if anything cannot be built, instead of
-# leaving it out.
+# make_selftests SOURCE OBJ [VARIABLE...], whose headers are exported. FORCE_TARGETS: fail if anything cannot be built, instead
+# of leaving it out.
 make_selftests()
 {
 	local cross
 
 	cross=$(cross)
 	make -C "$1/tools/testing/selftests" TARGETS=kvm O="$2" FORCE_TARGETS=1 ARCH="$KARCH" CROSS_COMPILE="$cross" \
-		CC="ccache ${cross}gcc" USERLDFLAGS=-static -j"$JOBS"
+		CC="ccache ${cross}gcc" USERLDFLAGS=-static -j"$JOBS" "${@:3}"
 }
 
 build_selftests()
@@ -199,6 +200,98 @@ build_selftests()
 		die "building the selftests has left files in $LINUX; see git status there"
 	stamp "selftests-$KARCH" "$want"
 }
+
+# program_origins: what the series does to each program of this architecture's lists: "new", "changed" or "same" and its
+# name. What counts is the program's own source: its .c, its architecture's .c if it is split in two, and headers that lie
+# beside these. The library does not count: the base's programs are linked with the base's.
+program_origins()
+{
+	{
+		lgit ls-tree -r --name-only base -- "$SELFTESTS" | sed 's/^/base /'
+		lgit diff --no-renames --name-only base -- "$SELFTESTS" | sed 's/^/differs /'
+		lgit grep -E '^#include "' base -- "$SELFTESTS/*.c" |
+			sed -E 's/^base:([^:]*\/)([^:]*):#include "([^"]*)".*/includes \1\2 \1\3/'
+		listed_programs | sed 's/^/program /'
+	} | awk -v dir="$SELFTESTS" -v arch="$KARCH" '
+		$1 == "base" { base[$2] }
+		$1 == "differs" { differs[$2] }
+		$1 == "includes" { includes[$2] = includes[$2] " " $3 }
+		$1 == "program" {
+			origin = "new"
+			for (n = split(dir "/" $2 ".c " dir "/" arch "/" $2 ".c", own); n > 0; n--) {
+				if (!(own[n] in base))
+					continue
+				if (origin == "new")
+					origin = "same"
+				for (m = split(own[n] includes[own[n]], file); m > 0; m--)
+					if (file[m] in differs)
+						origin = "changed"
+			}
+			print origin, $2
+		}'
+}
+SELFTESTS=tools/testing/selftests/kvm
+
+# Whatever this architecture's lists name, in any version.
+listed_programs()
+{
+	sed -e 's/^long[[:space:]]*//' -e '/^#/d' "$HARNESS/tests/$KARCH".*list | awk 'NF > 2 { print $3 }' | sort -u
+}
+
+# The base's own selftests, those that are listed, from its sources and with its uAPI headers.
+build_base_selftests()
+{
+	local obj=$OUT/selftests-base log=$OUT/selftests-base.log want progs prog
+
+	need "${PACKAGES_BUILD[@]}" "${ARCH_PACKAGES_BUILD[@]}"
+	kernel_env
+	mapfile -t progs < <(sed -n 's/^\(same\|changed\) //p' "$OUT/origins")
+	want="$(lgit rev-parse 'base^{tree}') $({ printf '%s\n' "${progs[@]}"; "$(cross)gcc" --version; } | hash_stdin)"
+	if stamped "selftests-base-$KARCH" "$want" && [ -d "$BASE_TESTS" ]; then
+		say "The $KARCH selftests of the base are built already"
+		return
+	fi
+	unstamp "selftests-base-$KARCH"
+	say "Building ${#progs[@]} of the base's own KVM selftests for $KARCH (from nothing: a minute or two)"
+	unpack_base
+	for prog in "${progs[@]}"; do
+		grep -qE "^TEST_GEN_PROGS(_EXTENDED)?_(COMMON|$KARCH) .*= *$prog\$" "$BASE/$SELFTESTS/Makefile.kvm" ||
+			die "the test list names $prog, but the base's selftests have no such program"
+	done
+	rm -rf "$obj"
+	mkdir -p "$obj"
+	with_progress "$log" objects $((2 * ${#progs[@]} + 45)) ' -o [^ ]*/kselftest/kvm/[^ ]+' build_base_programs "$obj" "${progs[@]}" || {
+		log_tail "$log"
+		die "the base's selftests do not build; the whole log is $log"
+	}
+	stamp "selftests-base-$KARCH" "$want"
+}
+
+build_base_programs()
+{
+	local obj=$1
+
+	shift
+	kmake "$BASE" "$obj" -s -j"$JOBS" headers &&
+		make_selftests "$BASE" "$obj" "TEST_GEN_PROGS_$KARCH=$*" "TEST_GEN_PROGS_EXTENDED_$KARCH="
+}
+
+# As much of the base as its selftests need; libvfio, which some of them are linked with, wants the headers of the
+# devices that it has drivers for.
+unpack_base()
+{
+	local want
+
+	want=$(lgit rev-parse 'base^{tree}')
+	! stamped base "$want" || [ ! -d "$BASE" ] || return 0
+	rm -rf "$BASE"
+	mkdir -p "$BASE"
+	lgit archive base Makefile Kbuild include scripts usr tools arch/x86 arch/arm64 drivers/dma drivers/net/ethernet/intel \
+		':!arch/arm64/boot' ':!tools/perf' ':!tools/testing/selftests/bpf' ':!tools/testing/selftests/net' |
+		tar -x -C "$BASE" || die "the base's selftests could not be unpacked"
+	stamp base "$want"
+}
+BASE=$BUILD/base
 
 # cc_static SOURCE OUTPUT [FLAG...]: one of our own programs for the VM.
 cc_static()

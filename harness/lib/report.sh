@@ -37,7 +37,7 @@ wanted_case()
 
 begin_suite()
 {
-	SUITE=$1
+	SUITE=$1 SUITE_PROGRAM=''
 	SUITE_CASES=() SUITE_BAD=0 SUITE_SKIPPED=0
 	: > "$RESULTS/$SUITE.out"
 }
@@ -73,7 +73,7 @@ end_suite()
 	if [ "$n" -gt 0 ]; then
 		{
 			echo "KTAP version 1"
-			echo "# suite $SUITE, $1 seconds"
+			echo "# suite $SUITE, $1 seconds${SUITE_PROGRAM:+, program $SUITE_PROGRAM}"
 			echo "1..$n"
 			sed 's/^/# /' "$RESULTS/$SUITE.out"
 			printf '%s\n' "${SUITE_CASES[@]}"
@@ -87,6 +87,7 @@ end_suite()
 			text+=", $SUITE_BAD FAILED"
 			colour=$RED
 		fi
+		[ "${SUITE_PROGRAM#base/}" = "$SUITE_PROGRAM" ] || text+="  (the base's)"
 		printf '%s[%s]%s %s%-44s%s %8.1f s  %s\n' "$BOLD" "$(clock $((SECONDS - STARTED)))" "$PLAIN" \
 			"$colour" "$SUITE" "$PLAIN" "$1" "$text"
 		for line in "${SKIPS[@]}"; do
@@ -115,34 +116,98 @@ closing()
 		}'
 }
 
-# named_tests LIST...: the lines whose suites FILTER names, or whose cases. Suites of ARCH.MODE.list are called MODE_...
-named_tests()
+# The lists in harness/tests hold programs. Which of them run, and in whose version, follows from the target and from what the
+# series changes: expand_tests LIST prints it, a line a suite, in the lists' own format, and program_origins has to be in
+# $OUT/origins. The base's programs are in the folder "base" in the VM. So:
+#
+#	all	what the series leaves alone is run in the base's version, compiled from the base and linked with its library, and
+#		what it changes or adds in its own; what it changes in the base's version as well, as suite compat_...
+#	long	the lines that start with "long", and the series' version of what "all" runs in the base's
+expand_tests()
 {
-	awk -v f="${FILTER:-}" '
-		FNR == 1 { name = FILENAME; sub(/.*\//, "", name); prefix = split(name, part, ".") > 2 ? part[2] "_" : "" }
-		/^[^#]/ && NF > 2 && (f == "" || index(prefix $1, f) || index(f, $1 ".") == 1 || index(f, prefix $1 ".") == 1)' "$@"
+	awk -v long="${LONG:-}" '
+		NR == FNR { origin[$2] = $1; next }
+		/^#/ { next }
+		{ only_long = sub(/^long[ \t]+/, "") }
+		NF < 3 { next }
+		long && (only_long || origin[$3] == "same")
+		long || only_long { next }
+		origin[$3] != "same"
+		origin[$3] == "changed" { $1 = "compat_" $1 }
+		origin[$3] != "new" { $3 = "base/" $3; print }' "$OUT/origins" "$1"
+}
+
+# list_prefix LIST: suites of ARCH.MODE.list are called MODE_...
+list_prefix()
+{
+	local name=${1##*/}
+
+	name=${name%.list}
+	case $name in
+	*.*) echo "${name#*.}_" ;;
+	esac
+}
+
+# named PREFIX: of the lines of a list, those whose suites FILTER names, or whose cases.
+named()
+{
+	awk -v prefix="$1" -v f="${FILTER:-}" '
+		f == "" || index(prefix $1, f) || index(f, $1 ".") == 1 || index(f, prefix $1 ".") == 1'
+}
+
+# Whether FILTER names any suite of the lists, whether it is run now or not.
+named_in()
+{
+	local list
+
+	for list in "$@"; do
+		sed -e 's/^long[[:space:]]*//' -e '/^[^#]/!d' -e 'p; s/^/compat_/' "$list" | named "$(list_prefix "$list")"
+	done | grep -q .
 }
 
 # select_tests LIST OUTPUT: the lines that are to run, for init.
 select_tests()
 {
-	named_tests "$1" > "$2"
+	expand_tests "$1" | named "$(list_prefix "$1")" > "$2"
 	# The name of a case that no suite's name gives away, in none of the lists: it may be anywhere.
-	[ -s "$2" ] || [[ ${FILTER:-} == kunit* ]] || named_tests "$HARNESS"/tests/*.list | grep -q . ||
-		FILTER='' named_tests "$1" > "$2"
+	[ -s "$2" ] || [[ ${FILTER:-} == *kunit* ]] || named_in "$HARNESS"/tests/*.list || expand_tests "$1" > "$2"
+	[ -s "$2" ] || [ -n "${LONG:-}" ] || ! sed -n 's/^long[[:space:]]*//p' "$1" | named "$(list_prefix "$1")" | grep -q . ||
+		note "$FILTER is in $(basename "$1"), but for ./gmem test long only"
 }
 
 # Nothing is built for tests of the other architecture.
 named_elsewhere()
 {
-	[ -n "${FILTER:-}" ] && ! named_tests "$HARNESS/tests/$KARCH".*list | grep -q . &&
+	[ -n "${FILTER:-}" ] && ! named_in "$HARNESS/tests/$KARCH".*list &&
 		{ [ "$KARCH" != x86 ] || [[ $FILTER != kunit* ]]; } &&
-		{ [[ $FILTER == kunit* ]] || named_tests "$HARNESS"/tests/*.list | grep -q .; }
+		{ [[ $FILTER == kunit* ]] || named_in "$HARNESS"/tests/*.list; }
 }
 
 test_x86()
 {
 	start_results x86
+	run_x86
+}
+
+test_arm64()
+{
+	start_results arm64
+	run_arm64
+}
+
+# What says nothing about guest_memfd and takes minutes, and what the series does not change in the series' version: linked
+# with the library that the series changes.
+test_long()
+{
+	local LONG=1
+
+	start_results long
+	run_x86
+	run_arm64
+}
+
+run_x86()
+{
 	use_arch x86
 	! named_elsewhere || return 0
 	prepare_vm_tests
@@ -151,9 +216,8 @@ test_x86()
 }
 
 # Once with pKVM, and twice without, where nothing must have changed.
-test_arm64()
+run_arm64()
 {
-	start_results arm64
 	use_arch arm64
 	! named_elsewhere || return 0
 	prepare_vm_tests
@@ -168,8 +232,11 @@ prepare_vm_tests()
 {
 	need "${ARCH_PACKAGES_VM[@]}"
 	prepare_tree
+	mkdir -p "$OUT"
+	program_origins > "$OUT/origins"
 	build_kernel debug
 	build_selftests
+	[ -n "${LONG:-}" ] || build_base_selftests
 	make_initrd "$OUT/test.initrd" test
 }
 
@@ -178,7 +245,7 @@ prepare_vm_tests()
 boot_tests()
 {
 	local mode=$1 list=$HARNESS/tests/$2 append=$3 expect=${4:-} dir=$RESULTS${1:+/$1} initrd=$OUT/tests.initrd
-	local limit n done_mark='' troubled=''
+	local limit n base done_mark='' troubled=''
 
 	SUITE_PREFIX=${mode:+${mode}_}
 	select_tests "$list" "$OUT/tests.list"
@@ -189,8 +256,10 @@ boot_tests()
 	append_file "$initrd" tests.list "$OUT/tests.list"
 	limit=$(awk -v b="$BOOT_SECONDS" '{ s += $2 } END { print b + s + 60 }' "$OUT/tests.list")
 	[ "$limit" -le 2700 ] || limit=2700
-	say "Starting the VM: $KARCH debug kernel${mode:+, $mode}, $n test programs (all of them: a few minutes)"
+	base=$(awk '$3 ~ "^base/"' "$OUT/tests.list" | wc -l)
+	say "Starting the VM: $KARCH debug kernel${mode:+, $mode}, $n test programs, $base of them the base's (all of them: a few minutes)"
 	start_vm "$OUT/debug/$IMAGE" "$initrd" "$dir" "gmem_mode=test $append"
+	cp "$OUT/tests.list" "$dir/programs.txt"
 	watch_vm "$dir" "$limit"
 	read_results
 	wait "$VM" 2>/dev/null || true
@@ -245,6 +314,7 @@ read_results()
 			RUNNING=$a
 			told=$SECONDS
 			begin_suite "$SUITE_PREFIX$a"
+			SUITE_PROGRAM=$(awk -v suite="$a" '$1 == suite { print $3; exit }' "$OUT/tests.list")
 			;;
 		C)
 			[ -z "$SUITE" ] || add_case "$a" "$b" "$c" "$d"

@@ -10,7 +10,7 @@ TEST_CPUS=2
 # initrd OUTPUT MODE: everything but the list of tests.
 make_initrd()
 {
-	local out=$1 mode=$2 work=$OUT/initrd spec prog base
+	local out=$1 mode=$2 work=$OUT/initrd spec prog built base
 
 	mkdir -p "$work/bin"
 	spec=$work/$mode.spec
@@ -18,7 +18,7 @@ make_initrd()
 	[ "$work/gen_init_cpio" -nt "$LINUX/usr/gen_init_cpio.c" ] ||
 		gcc -O2 -o "$work/gen_init_cpio" "$LINUX/usr/gen_init_cpio.c"
 	{
-		for base in proc sys dev tmp root bin tests "tests/$KARCH"; do
+		for base in proc sys dev tmp root bin tests "tests/$KARCH" tests/base "tests/base/$KARCH"; do
 			echo "dir /$base 0755 0 0"
 		done
 		echo "nod /dev/console 0600 0 0 c 5 1"
@@ -30,9 +30,13 @@ make_initrd()
 		test|shell)
 			while read -r prog; do
 				base=$work/bin/${prog//\//__}
-				[ -f "$KVM_TESTS/$prog" ] ||
+				case $prog in
+				base/*) built=$BASE_TESTS/${prog#base/} ;;
+				*) built=$KVM_TESTS/$prog ;;
+				esac
+				[ -f "$built" ] ||
 					die "the test list names $prog, but the selftests have no such program"
-				[ "$base" -nt "$KVM_TESTS/$prog" ] || "$(cross)strip" -o "$base" "$KVM_TESTS/$prog"
+				[ "$base" -nt "$built" ] || "$(cross)strip" -o "$base" "$built"
 				echo "file /tests/$prog $base 0755 0 0"
 			done < <(programs "$mode")
 			;;
@@ -43,13 +47,17 @@ make_initrd()
 	mv "$out.tmp" "$out"
 }
 
-# Programs of the test list; a shell gets all that were built.
+# What of the test lists is to run; a shell gets all that were built.
 programs()
 {
+	local list
+
 	if [ "$1" = shell ]; then
 		(cd "$KVM_TESTS" && find . -type f -perm -100 ! -name '*.o' ! -name '*.so' | sed 's,^\./,,' | sort)
 	else
-		awk '/^[^#]/ && NF > 2 { print $3 }' "$HARNESS/tests/$KARCH".*list | sort -u
+		for list in "$HARNESS/tests/$KARCH".*list; do
+			expand_tests "$list"
+		done | awk '{ print $3 }' | sort -u
 	fi
 }
 
