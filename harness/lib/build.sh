@@ -174,31 +174,67 @@ make_selftests()
 		CC="ccache ${cross}gcc" USERLDFLAGS=-static -j"$JOBS" "${@:3}"
 }
 
+# build_selftests [PROGRAM...]: these, or all.
 build_selftests()
 {
-	local obj=$OUT/selftests log=$OUT/selftests.log want before total=$SELFTEST_OBJECTS
+	local obj=$OUT/selftests log=$OUT/selftests.log want what=${*:-all} before total=$SELFTEST_OBJECTS only=()
 
 	need "${PACKAGES_BUILD[@]}" "${ARCH_PACKAGES_BUILD[@]}"
 	kernel_env
 	want=$(tree_state)
-	if stamped "selftests-$KARCH" "$want" && [ -d "$obj/kselftest/kvm" ]; then
+	if [ -d "$obj/kselftest/kvm" ] && { stamped "selftests-$KARCH" "$want all" || stamped "selftests-$KARCH" "$want $what"; }; then
 		say "The $KARCH selftests are built already"
 		return
 	fi
 	unstamp "selftests-$KARCH"
-	say "Building the KVM selftests for $KARCH (from nothing: two to three minutes)"
+	if [ $# -gt 0 ]; then
+		in_makefile "$LINUX" "$@"
+		only=("TEST_GEN_PROGS_$KARCH=$*" "TEST_GEN_PROGS_EXTENDED_$KARCH=")
+		total=$((2 * $# + 45))
+		say "Building $# KVM selftests for $KARCH (from nothing: a minute)"
+	else
+		say "Building the KVM selftests for $KARCH (from nothing: two to three minutes)"
+	fi
 	before=$(git -C "$LINUX" status --porcelain)
 	build_headers
 	[ ! -f "$obj/kselftest/kvm/guest_memfd_test" ] || total=0
 	with_progress "$log" objects "$total" ' -o [^ ]*/kselftest/kvm/[^ ]+' \
-		make_selftests "$LINUX" "$obj" || {
+		make_selftests "$LINUX" "$obj" "${only[@]}" || {
 		log_tail "$log"
 		die "the selftests do not build; the whole log is $log"
 	}
 	# Some of the selftests' Makefiles write next to the sources. That must not get into a commit.
 	[ "$(git -C "$LINUX" status --porcelain)" = "$before" ] ||
 		die "building the selftests has left files in $LINUX; see git status there"
-	stamp "selftests-$KARCH" "$want"
+	stamp "selftests-$KARCH" "$want $what"
+}
+
+# in_makefile SOURCE PROGRAM...: the selftests' Makefile names them for this architecture.
+in_makefile()
+{
+	local makefile=$1/$SELFTESTS/Makefile.kvm prog
+
+	shift
+	for prog in "$@"; do
+		grep -qE "^TEST_GEN_PROGS(_EXTENDED)?_(COMMON|$KARCH) .*= *$prog\$" "$makefile" ||
+			die "the test lists name $prog, but $makefile does not"
+	done
+}
+
+# What the tests need of the series' own selftests: those that run, and those that it changes or adds, run or not.
+own_programs()
+{
+	local prog
+
+	{
+		programs test | grep -v '^base/'
+		lgit diff --no-renames --name-only --diff-filter=AM base -- "$SELFTESTS/*.c" |
+			sed -nE "s,^$SELFTESTS/(($KARCH/)?[^/]+)\.c\$,\1,p" | while read -r prog; do
+				if (in_makefile "$LINUX" "$prog") 2>/dev/null; then
+					echo "$prog"
+				fi
+			done
+	} | sort -u
 }
 
 # program_origins: what the series does to each program of this architecture's lists: "new", "changed" or "same" and its
@@ -241,7 +277,7 @@ listed_programs()
 # The base's own selftests, those that are listed, from its sources and with its uAPI headers.
 build_base_selftests()
 {
-	local obj=$OUT/selftests-base log=$OUT/selftests-base.log want progs prog
+	local obj=$OUT/selftests-base log=$OUT/selftests-base.log want progs
 
 	need "${PACKAGES_BUILD[@]}" "${ARCH_PACKAGES_BUILD[@]}"
 	kernel_env
@@ -254,10 +290,7 @@ build_base_selftests()
 	unstamp "selftests-base-$KARCH"
 	say "Building ${#progs[@]} of the base's own KVM selftests for $KARCH (from nothing: a minute or two)"
 	unpack_base
-	for prog in "${progs[@]}"; do
-		grep -qE "^TEST_GEN_PROGS(_EXTENDED)?_(COMMON|$KARCH) .*= *$prog\$" "$BASE/$SELFTESTS/Makefile.kvm" ||
-			die "the test list names $prog, but the base's selftests have no such program"
-	done
+	in_makefile "$BASE" "${progs[@]}"
 	rm -rf "$obj"
 	mkdir -p "$obj"
 	with_progress "$log" objects $((2 * ${#progs[@]} + 45)) ' -o [^ ]*/kselftest/kvm/[^ ]+' build_base_programs "$obj" "${progs[@]}" || {

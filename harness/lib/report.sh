@@ -117,21 +117,25 @@ closing()
 }
 
 # The lists in harness/tests hold programs. Which of them run, and in whose version, follows from the target and from what the
-# series changes: expand_tests LIST prints it, a line a suite, in the lists' own format, and program_origins has to be in
-# $OUT/origins. The base's programs are in the folder "base" in the VM. So:
+# series changes: expand_tests LIST prints it, a line a suite, in the lists' own format, and what program_origins says has to be
+# in $OUT/origins. The base's programs are in the folder "base" in the VM. So:
 #
 #	all	what the series leaves alone is run in the base's version, compiled from the base and linked with its library, and
 #		what it changes or adds in its own; what it changes in the base's version as well, as suite compat_...
-#	long	the lines that start with "long", and the series' version of what "all" runs in the base's
+#	long	the same for the lines that start with "long"; and of the others, what the series leaves alone in its own version,
+#		that is with the library that it does change
 expand_tests()
 {
-	awk -v long="${LONG:-}" '
+	awk -v long="${LONG:-0}" '
 		NR == FNR { origin[$2] = $1; next }
 		/^#/ { next }
 		{ only_long = sub(/^long[ \t]+/, "") }
-		NF < 3 { next }
-		long && (only_long || origin[$3] == "same")
-		long || only_long { next }
+		NF < 3 || only_long > long { next }
+		long > only_long {
+			if (origin[$3] == "same")
+				print
+			next
+		}
 		origin[$3] != "same"
 		origin[$3] == "changed" { $1 = "compat_" $1 }
 		origin[$3] != "new" { $3 = "base/" $3; print }' "$OUT/origins" "$1"
@@ -204,8 +208,7 @@ test_arm64()
 	run_arm64
 }
 
-# What says nothing about guest_memfd and takes minutes, and what the series does not change in the series' version: linked
-# with the library that the series changes.
+# What says nothing about guest_memfd and takes minutes, and what the series does not change, with the series' library.
 test_long()
 {
 	local LONG=1
@@ -239,13 +242,16 @@ run_arm64()
 
 prepare_vm_tests()
 {
+	local progs
+
 	need "${ARCH_PACKAGES_VM[@]}"
 	prepare_tree
 	mkdir -p "$OUT"
 	program_origins > "$OUT/origins"
 	build_kernel debug
-	build_selftests
-	[ -n "${LONG:-}" ] || build_base_selftests
+	mapfile -t progs < <(own_programs)
+	build_selftests "${progs[@]}"
+	build_base_selftests
 	make_initrd "$OUT/test.initrd" test
 }
 
