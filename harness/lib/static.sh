@@ -49,9 +49,12 @@ skip_empty()
 	return 77
 }
 
+# at COMMIT: has the work tree hold it. Whatever reads the tree in the background is waited for.
 at()
 {
-	git -C "$TREE" checkout -q -f --detach "$1" && git -C "$TREE" clean -q -f -d
+	[ "$(git -C "$TREE" rev-parse HEAD)" != "$(lgit rev-parse "$1^{commit}")" ] || return 0
+	wait
+	git -C "$TREE" checkout -q -f --detach "$1"
 }
 
 prepare_static()
@@ -69,6 +72,9 @@ prepare_static()
 		lgit worktree prune
 		lgit worktree add -q --detach "$TREE" base
 	fi
+	git -C "$TREE" am --abort > /dev/null 2>&1 || true
+	git -C "$TREE" checkout -q -f --detach base || die "the work tree in $TREE is broken; remove it and try again"
+	git -C "$TREE" clean -q -f -d
 }
 
 # touched PATTERN...: touched files that match one of the globs.
@@ -177,7 +183,6 @@ names_base()
 # am_gives_tree MBOX COMMIT
 am_gives_tree()
 {
-	git -C "$TREE" am --abort > /dev/null 2>&1
 	at base || return 1
 	git -C "$TREE" -c user.name=gmem -c user.email=gmem@localhost -c core.hooksPath=/dev/null -c commit.gpgSign=false \
 		am -q --no-3way "$1" || {
@@ -241,13 +246,37 @@ no_signoff()
 
 suite_checkpatch()
 {
-	local commit
+	local commit n=0 names=()
 
 	[ ${#COMMITS[@]} -gt 0 ] || { check all skip_empty; return; }
-	# checkpatch looks into the tree around the patch: for Kconfig symbols, MAINTAINERS, included files.
 	for commit in "${COMMITS[@]}"; do
-		check "$(commit_name "$commit")" checkpatch "$commit"
+		names+=("$(commit_name "$commit")")
 	done
+	[ -z "${FILTER:-}" ] || printf '%s\n' "${names[@]/#/checkpatch.}" | grep -qF -e "$FILTER" || return 0
+	# checkpatch looks into the tree around the patch, for included files and names in mixed case: the end of the series has
+	# what its commits have. The first run leaves notes on the tree for the others.
+	at gmem
+	rm -rf "$STATIC/checkpatch"
+	mkdir -p "$STATIC/checkpatch"
+	checkpatch "${COMMITS[0]}"
+	in_parallel checkpatch "${COMMITS[@]:1}"
+	for commit in "${COMMITS[@]}"; do
+		check "${names[n++]}" checkpatch_says "$commit"
+	done
+}
+
+# in_parallel FUNCTION ARGUMENT...: FUNCTION ARGUMENT for each, as many at a time as there are processors.
+in_parallel()
+{
+	local function=$1 argument n=0
+
+	shift
+	for argument in "$@"; do
+		n=$((n + 1))
+		[ $n -le "$JOBS" ] || wait -n || true
+		"$function" "$argument" &
+	done
+	wait
 }
 
 commit_name()
@@ -260,26 +289,34 @@ commit_name()
 	printf '%04d-%s' "$n" "$(lgit log -1 --format=%f "$1" | cut -c1-52)"
 }
 
+# checkpatch COMMIT: leaves what it says in a file.
 checkpatch()
 {
-	local out
+	local out=$STATIC/checkpatch/$1
 
 	# MISSING_SIGN_OFF: who sends the series signs it; until then nobody has.
 	# FILE_PATH_CHANGES: asks about MAINTAINERS, which series.maintainers looks at.
 	# UNKNOWN_COMMIT_ID: the base comes without the kernel's history.
 	# The two types of layout: a TRACE_EVENT() has no other, see the rest of those files.
 	# AVOID_BUG: MT_BUG_ON() is how the test of the maple tree counts what passes and what fails.
-	at "$1" || return 1
-	out=$(lgit format-patch -1 --stdout --no-signature "$1" |
+	{
+		lgit format-patch -1 --stdout --no-signature "$1" > "$out.patch"
 		(cd "$TREE" && ./scripts/checkpatch.pl -q --strict --no-summary --show-types --color=never \
-			--ignore MISSING_SIGN_OFF,FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID -) |
-		awk 'BEGIN { RS = ""; ORS = "\n\n" }
+			--ignore MISSING_SIGN_OFF,FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID "$out.patch") ||
+			[ $? -eq 1 ] || echo "ERROR: checkpatch.pl could not do its work"
+	} 2>&1 | awk 'BEGIN { RS = ""; ORS = "\n\n" }
 			/FILE: include\/trace\/events\// && /CHECK:(OPEN_ENDED_LINE|PARENTHESIS_ALIGNMENT):/ { next }
 			/FILE: lib\/test_maple_tree.c/ && /WARNING:AVOID_BUG:/ && /MT_BUG_ON\(/ { next }
-			{ print }') || true
-	out=$(grep -v '^$' <<< "$out" || true)
-	echo "$out"
-	! grep -qE '^(ERROR|WARNING|CHECK):' <<< "$out"
+			{ print }' > "$out"
+}
+
+checkpatch_says()
+{
+	local out=$STATIC/checkpatch/$1
+
+	[ -f "$out" ] || { echo "checkpatch did not run"; return 1; }
+	grep -v '^$' "$out" || true
+	! grep -qE '^(ERROR|WARNING|CHECK):' "$out"
 }
 
 # ---- patches of other topics ----
@@ -288,11 +325,15 @@ suite_topics()
 {
 	local topic COMMITS commit
 
+	mkdir -p "$STATIC/checkpatch"
 	for topic in $(topics); do
 		check "$topic.mbox" topic_applies "$topic"
+		# If it cannot be built, that has been said.
+		(build_topic "$topic") > /dev/null 2>&1 || continue
 		mapfile -t COMMITS < <(lgit rev-list --reverse "base..refs/gmem/$topic")
 		for commit in "${COMMITS[@]}"; do
-			check "$topic.checkpatch-$(commit_name "$commit")" checkpatch "$commit"
+			checkpatch "$commit"
+			check "$topic.checkpatch-$(commit_name "$commit")" checkpatch_says "$commit"
 		done
 	done
 }
@@ -301,7 +342,7 @@ topic_applies()
 {
 	local mbox=$STATIC/$1.mbox
 
-	make_topic_mbox "$1" > "$mbox" || return 1
+	(make_topic_mbox "$1") > "$mbox" || return 1
 	am_gives_tree "$mbox" "refs/gmem/$1" || return 1
 	names_base "$mbox"
 }
@@ -532,15 +573,17 @@ run_cocci()
 	[ ${#files[@]} -gt 0 ] || return 0
 	rm -rf "$STATIC/cocci"
 	mkdir -p "$STATIC/cocci/cache"
-	mapfile -t scripts < <(cd "$TREE" && grep -lr --include='*.cocci' '^virtual report' scripts/coccinelle | sort)
-	cocci_scripts 1 "${scripts[0]}"
-	cocci_scripts "$JOBS" "${scripts[@]:1}"
+	mapfile -t scripts < <(cd "$TREE" && grep -lr --include='*.cocci' '^virtual report' scripts/coccinelle | sort -r)
+	cocci_scripts 1 scripts/coccinelle/misc/semicolon.cocci
+	cocci_scripts "$JOBS" "${scripts[@]}"
 	cat "$STATIC"/cocci/*.cocci | grep -E '^[^ :]+:[0-9]+' | sort || true
 	# A script that cannot run has found nothing, and nobody should think it had.
 	sed 's/^/script:0: /' "$STATIC/cocci/failed" 2>/dev/null || true
 }
 
-# cocci_scripts JOBS SCRIPT...: on "files", at most so many at a time.
+# cocci_scripts JOBS SCRIPT...: on "files", at most so many at a time. Coccinelle parses each file that it is given, even
+# one that has none of the words that the script looks for; it says which these are. And it gets slower with each file: fifty
+# in one process take nine times as long as a dozen at a time.
 cocci_scripts()
 {
 	local jobs=$1
@@ -550,9 +593,17 @@ cocci_scripts()
 	(cd "$TREE" && printf '%s\n' "$@" |
 		xargs -P "$jobs" -I{} bash -c '
 			script=$1 log=$2; shift 2
+			out=$log/${script//\//_}
+			words=$(spatch -D report --parse-cocci "$script" 2>/dev/null < /dev/null | sed "1,/^Grep query/d")
+			words=$(printf %s "$words" | tr -d " \n")
+			if [[ $words =~ ^[A-Za-z0-9_|]+$ ]]; then
+				mapfile -t files < <(grep -lwE "${words//||/|}" "$@")
+				set -- "${files[@]}"
+			fi
+			[ $# -gt 0 ] || exit 0
 			read -r -a options < <(sed -n "s,^// Options: *,,p" "$script" | tr "\n" " "; echo)
-			timeout 300 spatch -D report --no-show-diff --very-quiet --use-cache --cache-prefix "$log/cache" --cocci-file "$script" "${options[@]}" "$@" \
-				> "$log/${script//\//_}" 2> "$log/${script//\//_}.err" < /dev/null ||
+			printf "%s\n" "$@" | xargs -n 12 timeout 300 spatch -D report --no-show-diff --very-quiet \
+				--use-cache --cache-prefix "$log/cache" --cocci-file "$script" "${options[@]}" > "$out" 2> "$out.err" ||
 				echo "$script: exit status $?" >> "$log/failed"
 		' - {} "$STATIC/cocci" "${files[@]}")
 }
@@ -596,6 +647,31 @@ on_base()
 	"run_$name"
 }
 
+# base_findings KEPT KEY FILE...: what was found on the base in an earlier run, if the base, the tool and its configuration are
+# the same, and these files were looked at.
+base_findings()
+{
+	local kept=$1 key=$2 file
+
+	shift 2
+	grep -sqxF "key $key" "$kept" || return 1
+	for file in "$@"; do
+		grep -qxF "file $file" "$kept" || return 1
+	done
+	sed -E '/^(key|file) /d' "$kept"
+}
+
+# What its findings depend on besides what it reads.
+tool_version()
+{
+	case $1 in
+	cocci) spatch --version ;;
+	sparse) sparse --version; gcc --version; aarch64-linux-gnu-gcc --version; cat "$HARNESS/lib/sparse-touched" ;;
+	docs) sphinx-build --version; python3 --version ;;
+	esac
+	declare -f "run_$1"
+}
+
 # compare TOOL FILE: what TOOL says about FILE at the end of the series and did not at its base. The outputs
 # hold the file's name at the start of the line, or after a word such as WARNING:.
 compare()
@@ -615,6 +691,29 @@ tool_works()
 	! grep -hE "^$2" "$out.base" "$out.tip"
 }
 
+# wanted_tool NAME FILE...
+wanted_tool()
+{
+	[ -z "${FILTER:-}" ] || printf '%s\n' "${@/#/$1.}" | grep -qF -e "$FILTER"
+}
+
+# start_tool NAME PATTERN...: begins in the background what tool_suite then waits for. Sphinx uses one processor alone.
+start_tool()
+{
+	local name=$1 files
+
+	shift
+	mapfile -t files < <(touched "$@")
+	[ ${#COMMITS[@]} -gt 0 ] && [ ${#files[@]} -gt 0 ] && wanted_tool "$name" "${files[@]}" || return 0
+	at gmem
+	set -m
+	"run_$name" > "$STATIC/$name.tip" 9>&- &
+	set +m
+	CHILDREN+=("$!")
+	STARTED_TOOLS+=" $name"
+}
+STARTED_TOOLS=''
+
 # tool_suite NAME PREFIX PATTERN...: one case for each touched file that matches.
 tool_suite()
 {
@@ -630,29 +729,44 @@ tool_suite()
 		check all skip_empty
 	elif [ ${#files[@]} -eq 0 ]; then
 		check all skip_untouched
-	elif [ -z "${FILTER:-}" ] || printf '%s\n' "${files[@]/#/$name.}" | grep -qF -e "$FILTER"; then
+	elif wanted_tool "$name" "${files[@]}"; then
 		say "Running $name on ${#files[@]} files"
-		at gmem
-		"run_$name" > "$STATIC/$name.tip"
+		case " $STARTED_TOOLS " in
+		*" $name "*) wait ;;
+		*)
+			at gmem
+			"run_$name" > "$STATIC/$name.tip"
+			;;
+		esac
 		# Where the series has no findings, there is nothing to compare with the base, and it is not looked at.
 		suspects=()
 		for file in "${files[@]}"; do
 			! findings "$STATIC/$name.tip" "$file" > /dev/null || suspects+=("$file")
 		done
 		key=$({
-			lgit rev-parse base
-			printf '%s\n' "${files[@]}" -- "${suspects[@]}"
-			cat "$HARNESS"/config/*.config "$HARNESS/lib/static.sh" "$HARNESS/lib/sparse-touched"
+			lgit rev-parse 'base^{tree}'
+			tool_version "$name"
+			cat "$HARNESS"/config/{common,x86,static}.config "$HARNESS"/config/variants/arm64.config
 		} | hash_stdin)
 		if [ ${#suspects[@]} -eq 0 ]; then
 			: > "$STATIC/$name.base"
-			unstamp "static-$name"
-		elif ! stamped "static-$name" "$key"; then
+		elif ! base_findings "$HARNESS/findings/$name" "$key" "${suspects[@]}" > "$STATIC/$name.base" &&
+		     ! base_findings "$STATIC/$name.findings" "$key" "${suspects[@]}" > "$STATIC/$name.base"; then
 			say "Running $name on the base as well, for ${suspects[*]}"
 			at base
 			on_base "$name" "${suspects[@]}" > "$STATIC/$name.base"
-			stamp "static-$name" "$key"
 			at gmem
+			[ "$name" = cocci ] || suspects=("${files[@]}")
+			{
+				echo "key $key"
+				printf 'file %s\n' "${suspects[@]}"
+				cat "$STATIC/$name.base"
+			} > "$STATIC/$name.findings"
+			if grep -qE "^$prefix" "$STATIC/$name.base"; then
+				rm "$STATIC/$name.findings"
+			else
+				note "cp build/static/$name.findings harness/findings/$name makes it known everywhere"
+			fi
 		fi
 		check works tool_works "$name" "$prefix"
 		for file in "${files[@]}"; do
@@ -680,9 +794,10 @@ test_static()
 	suite series suite_series
 	suite checkpatch suite_checkpatch
 	suite topics suite_topics
+	start_tool docs 'Documentation/*.rst'
 	tool_suite kerneldoc 'make: error' '*.c' '*.h'
-	tool_suite docs 'make: error' 'Documentation/*.rst'
 	tool_suite cocci 'script:0:' '*.c' '*.h'
+	tool_suite docs 'make: error' 'Documentation/*.rst'
 	tool_suite sparse 'make: error' '*.c' '*.h'
 }
 
