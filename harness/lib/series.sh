@@ -98,6 +98,27 @@ build_commits()
 	rm -rf "$tmp"
 }
 
+# The same, if it has not been done for just these files on just this base; a dozen seconds each time.
+built_commits()
+{
+	local key tip
+
+	key=$({
+		lgit rev-parse base
+		cat "$ROOT/series" "$HARNESS/lib/series.sh"
+		series_files | (cd "$ROOT" && xargs -r -d '\n' sha256sum)
+		series_files | (cd "$ROOT" && xargs -r -d '\n' stat -c %A)
+	} | hash_stdin) || die "the series names files that are not there"
+	tip=$(sed -n "s/^$key //p" "$BUILD/stamps/series" 2>/dev/null || true)
+	if [ -n "$tip" ] && lgit cat-file -e "$tip^{commit}" 2>/dev/null; then
+		TIP=$tip
+		mapfile -t SERIES < <(series_lines)
+		return
+	fi
+	build_commits base
+	stamp series "$key $TIP"
+}
+
 # State of the work in build/linux. Each prints why not.
 unfinished()
 {
@@ -147,7 +168,7 @@ make_tree()
 	if [ -z "$(lgit ls-files -- .b4-config)" ]; then
 		cp "$ROOT/.b4-config" "$LINUX/.b4-config"
 	fi
-	build_commits base
+	built_commits
 	if [ "$(lgit rev-parse gmem)" = "$TIP" ] && [ -z "$(unfinished)" ]; then
 		lgit update-ref refs/gmem/exported "$TIP"
 		[ -n "$soft" ] || say "build/linux is what the series says: ${#SERIES[@]} commits on $(base_name)"
