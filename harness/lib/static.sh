@@ -666,7 +666,12 @@ tool_version()
 {
 	case $1 in
 	cocci) spatch --version ;;
-	sparse) sparse --version; gcc --version; aarch64-linux-gnu-gcc --version; cat "$HARNESS/lib/sparse-touched" ;;
+	sparse)
+		sparse --version
+		gcc --version
+		aarch64-linux-gnu-gcc --version
+		cat "$HARNESS"/config/{common,x86,static,variants/arm64}.config "$HARNESS/lib/sparse-touched"
+		;;
 	docs) sphinx-build --version; python3 --version ;;
 	esac
 	declare -f "run_$1"
@@ -746,7 +751,6 @@ tool_suite()
 		key=$({
 			lgit rev-parse 'base^{tree}'
 			tool_version "$name"
-			cat "$HARNESS"/config/{common,x86,static}.config "$HARNESS"/config/variants/arm64.config
 		} | hash_stdin)
 		if [ ${#suspects[@]} -eq 0 ]; then
 			: > "$STATIC/$name.base"
