@@ -211,6 +211,7 @@ directory_for()
 	"KVM: TDX:"*|"KVM: VMX:"*) echo arch/x86/kvm/vmx ;;
 	"KVM: x86"*) echo arch/x86/kvm ;;
 	"KVM: arm64:"*) echo arch/arm64/kvm ;;
+	"x86/sev:"*) echo arch/x86/virt/svm ;;
 	"Documentation:"*|"KVM: Documentation"*) echo Documentation/virt/kvm ;;
 	"KVM:"*) echo virt/kvm ;;
 	*) dirname "$(lgit diff-tree --no-commit-id --name-only -r "$2" | head -n 1)" ;;

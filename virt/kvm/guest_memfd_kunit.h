@@ -25,6 +25,9 @@
 
 struct file *kvm_gmem_kunit_bind_new(struct kvm *kvm, struct kvm_memory_slot *slot,
 				     u64 flags);
+int kvm_gmem_kunit_rebind(struct kvm *kvm, struct kvm_memory_slot *slot,
+			  struct file *file, gfn_t base_gfn);
+bool kvm_gmem_kunit_ready(void);
 void kvm_gmem_kunit_poison(bool on);
 void kvm_gmem_kunit_invalidated(struct kvm *kvm, gfn_t start, gfn_t end);
 void kvm_gmem_kunit_invalidate(struct kvm *kvm, gfn_t start, gfn_t end);
@@ -46,6 +49,8 @@ void kvm_gmem_kunit_invalidate(struct kvm *kvm, gfn_t start, gfn_t end);
  * @mem: mapping of @file
  * @args: a page of userspace memory for arguments of ioctls, and one more
  * @map: maps a page for the guest, under mmu_lock
+ * @before_map: optional; called once by the next fault, between the lookup of the page
+ *		and mmu_lock, when the fault holds no lock of guest_memfd
  */
 struct gmem_kunit {
 	struct kvm *kvm;
@@ -56,6 +61,7 @@ struct gmem_kunit {
 	void __user *mem;
 	void __user *args;
 	int (*map)(struct kunit *test, gfn_t gfn, kvm_pfn_t pfn, bool private);
+	void (*before_map)(struct kunit *test);
 };
 
 KUNIT_DEFINE_ACTION_WRAPPER(gmem_kunit_cleanup_srcu, cleanup_srcu_struct,
@@ -195,18 +201,23 @@ static inline int gmem_kunit_allocate(struct gmem_kunit *g, pgoff_t first, unsig
 					first << PAGE_SHIFT, nr << PAGE_SHIFT);
 }
 
-/* Write a page as userspace does; false if it gets a signal. */
-static inline bool gmem_kunit_write(struct gmem_kunit *g, pgoff_t index, u8 byte)
+/* Write a page of userspace memory; false if it gets a signal. */
+static inline bool gmem_kunit_fill(void __user *page, u8 byte)
 {
 	u8 buf[64];
 	int i;
 
 	memset(buf, byte, sizeof(buf));
 	for (i = 0; i < PAGE_SIZE; i += sizeof(buf)) {
-		if (copy_to_user(g->mem + (index << PAGE_SHIFT) + i, buf, sizeof(buf)))
+		if (copy_to_user(page + i, buf, sizeof(buf)))
 			return false;
 	}
 	return true;
+}
+
+static inline bool gmem_kunit_write(struct gmem_kunit *g, pgoff_t index, u8 byte)
+{
+	return gmem_kunit_fill(g->mem + (index << PAGE_SHIFT), byte);
 }
 
 /* The byte that userspace finds all over the page, -EFAULT if it gets a signal. */
@@ -246,13 +257,14 @@ static inline bool gmem_kunit_page_is(kvm_pfn_t pfn, u8 byte)
 }
 
 /*
- * A guest access to a page of the slot that is converted in place: look the page up
+ * A guest access to a page of a slot that is converted in place: look the page up
  * and map it, if nothing has changed meanwhile.
  */
-static inline int gmem_kunit_fault(struct kunit *test, pgoff_t index, bool private)
+static inline int gmem_kunit_fault_slot(struct kunit *test, struct kvm_memory_slot *slot,
+					gfn_t gfn, bool private)
 {
-	gfn_t gfn = GMEM_KUNIT_GFN + index;
 	struct gmem_kunit *g = test->priv;
+	void (*before_map)(struct kunit *test);
 	struct kvm *kvm = g->kvm;
 	unsigned long seq;
 	kvm_pfn_t pfn;
@@ -265,9 +277,14 @@ static inline int gmem_kunit_fault(struct kunit *test, pgoff_t index, bool priva
 	seq = kvm->mmu_invalidate_seq;
 	smp_rmb(); /* Pairs with the smp_wmb() in kvm_mmu_invalidate_end(). */
 
-	r = kvm_gmem_get_pfn(kvm, &g->slot, gfn, private, &pfn, NULL);
+	r = kvm_gmem_get_pfn(kvm, slot, gfn, private, &pfn, NULL);
 	if (r)
 		return r;
+
+	before_map = g->before_map;
+	g->before_map = NULL;
+	if (before_map)
+		before_map(test);
 
 	read_lock(&kvm->mmu_lock);
 	if (mmu_invalidate_retry_gfn(kvm, seq, gfn))
@@ -279,11 +296,18 @@ static inline int gmem_kunit_fault(struct kunit *test, pgoff_t index, bool priva
 	return r;
 }
 
+static inline int gmem_kunit_fault(struct kunit *test, pgoff_t index, bool private)
+{
+	struct gmem_kunit *g = test->priv;
+
+	return gmem_kunit_fault_slot(test, &g->slot, g->slot.base_gfn + index, private);
+}
+
 static inline bool gmem_kunit_is_private(struct kunit *test, pgoff_t index)
 {
 	struct gmem_kunit *g = test->priv;
 
-	return kvm_gmem_is_private(&g->slot, GMEM_KUNIT_GFN + index);
+	return kvm_gmem_is_private(&g->slot, g->slot.base_gfn + index);
 }
 
 /* Private pages @first and on, filled by the host and touched by the guest. */

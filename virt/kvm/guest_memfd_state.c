@@ -17,6 +17,8 @@
  * may be stale by the time they use it: a guest fault relies on the MMU
  * invalidation sequence to notice, everybody else holds the lock.
  */
+#include <kunit/static_stub.h>
+#include <kunit/visibility.h>
 #include <linux/bitmap.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
@@ -101,27 +103,34 @@ void gmem_state_init(struct gmem_state *state, struct rw_semaphore *lock,
 }
 
 /*
- * Nodes and leaves are small powers of two and many, which is why they have no
- * rcu_head.  Whoever changes the state can sleep.
+ * Free a node or a leaf that readers can't find any more, but may have found before.
+ * They are small powers of two and many, which is why they have no rcu_head.
+ * Whoever changes the state can sleep.
  */
+VISIBLE_IF_KUNIT void gmem_state_free_block(void *block)
+{
+	KUNIT_STATIC_STUB_REDIRECT(gmem_state_free_block, block);
+
+	kfree_rcu_mightsleep(block);
+}
+
 static void gmem_state_free(void *entry, unsigned int level)
 {
 	struct gmem_state_node *node = entry;
-	struct gmem_state_leaf *leaf = entry;
 	int i;
 
 	if (gmem_is_tag(entry))
 		return;
 
 	if (!level) {
-		kfree_rcu_mightsleep(leaf);
+		gmem_state_free_block(entry);
 		return;
 	}
 
 	for (i = 0; i < GMEM_NODE_SLOTS; i++)
 		gmem_state_free(rcu_dereference_raw(node->slots[i]), level - 1);
 
-	kfree_rcu_mightsleep(node);
+	gmem_state_free_block(node);
 	cond_resched();
 }
 
@@ -145,8 +154,9 @@ void gmem_state_destroy(struct gmem_state *state)
  * @index: index of the page in the file
  *
  * Needs no lock.  Without @state->lock the answer may be stale at once; a caller
- * that maps the page pairs it with mmu_invalidate_seq, which every conversion
- * raises, under mmu_lock, after it has stored the new state.
+ * that maps the page samples mmu_invalidate_seq before, with an smp_rmb() in between,
+ * and looks at it again under mmu_lock: every conversion raises it after an smp_wmb()
+ * that follows gmem_state_commit().
  */
 bool gmem_state_is_private(const struct gmem_state *state, pgoff_t index)
 {

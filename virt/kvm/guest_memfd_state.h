@@ -50,4 +50,8 @@ void gmem_state_commit(struct gmem_state *state, pgoff_t start, pgoff_t end,
 		       bool private, struct gmem_state_reserve *reserve);
 void gmem_state_unprepare(struct gmem_state_reserve *reserve);
 
+#if IS_ENABLED(CONFIG_KUNIT)
+void gmem_state_free_block(void *block);
+#endif
+
 #endif /* __KVM_GUEST_MEMFD_STATE_H__ */

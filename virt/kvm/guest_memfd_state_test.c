@@ -2,10 +2,15 @@
 /*
  * KUnit tests for the private/shared state of a guest_memfd.
  */
+#include <kunit/static_stub.h>
 #include <kunit/test.h>
+#include <kunit/test-bug.h>
 #include <linux/bitmap.h>
+#include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/prandom.h>
+#include <linux/rcupdate.h>
 #include <linux/sizes.h>
 #include <linux/vmalloc.h>
 
@@ -22,6 +27,7 @@ struct state_test {
 	struct rw_semaphore lock;
 	struct gmem_state state;
 	bool alive;
+	int nr_freed;
 };
 
 static int state_test_init(struct kunit *test)
@@ -413,6 +419,111 @@ static void test_lockless_reader(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, is_uniform(t));
 }
 
+/* Stays private in test_unpublishes_before_freeing(). */
+static const pgoff_t probes[] = { 9, LEAF + 9, 5 * LEAF + 9, NODE + 9, NODE + 3 * LEAF + 9 };
+
+/*
+ * Overwrite what is freed, after a grace period as somebody else might, and be a
+ * reader that begins only now.  To a reader, the first bytes of a node or of a leaf
+ * then say that pages are shared.
+ */
+static void free_and_read(void *block)
+{
+	struct kunit *test = kunit_get_current_test();
+	struct state_test *t = test->priv;
+	int i;
+
+	t->nr_freed++;
+	synchronize_rcu();
+	memset(block, 1, LEAF / BITS_PER_BYTE);
+
+	for (i = 0; i < ARRAY_SIZE(probes); i++)
+		KUNIT_EXPECT_TRUE(test, gmem_state_is_private(&t->state, probes[i]));
+
+	kfree_rcu_mightsleep(block);
+}
+
+/* Memory is freed only when no new reader can find it. */
+static void test_unpublishes_before_freeing(struct kunit *test)
+{
+	struct state_test *t = make_state(test, 64 * NODE, true);
+
+	kunit_activate_static_stub(test, gmem_state_free_block, free_and_read);
+
+	/* A leaf, then a leaf and its node, then all that is left. */
+	set_state(test, 5, 6, false);
+	set_state(test, LEAF + 5, LEAF + 6, false);
+	set_state(test, NODE + 5, NODE + 6, false);
+	KUNIT_EXPECT_EQ(test, t->nr_freed, 0);
+	set_state(test, 5, 6, true);
+	KUNIT_EXPECT_EQ(test, t->nr_freed, 1);
+	set_state(test, LEAF, 2 * LEAF, true);
+	KUNIT_EXPECT_EQ(test, t->nr_freed, 3);
+	set_state(test, NODE + 5, NODE + 6, true);
+	KUNIT_EXPECT_EQ(test, t->nr_freed, 6);
+	KUNIT_EXPECT_TRUE(test, is_uniform(t));
+
+	/* The whole tree at once. */
+	set_state(test, 5, 6, false);
+	set_state(test, 0, 64 * NODE, true);
+	KUNIT_EXPECT_EQ(test, t->nr_freed, 9);
+
+	kunit_deactivate_static_stub(test, gmem_state_free_block);
+}
+
+struct slow_reader {
+	struct state_test *t;
+	struct completion reading, done;
+	bool freed;
+	bool changed;
+};
+
+static int slow_reader(void *arg)
+{
+	unsigned long before[BITS_TO_LONGS(LEAF)], *leaf;
+	struct slow_reader *s = arg;
+	int i;
+
+	rcu_read_lock();
+	leaf = rcu_dereference(s->t->state.root);
+	memcpy(before, leaf, sizeof(before));
+	complete(&s->reading);
+
+	/* Bounded, as freeing may have to wait for this. */
+	for (i = 0; i < 200 && !READ_ONCE(s->freed); i++)
+		mdelay(1);
+
+	/* For KASAN, too. */
+	s->changed = memcmp(before, leaf, sizeof(before));
+	rcu_read_unlock();
+
+	complete(&s->done);
+	return 0;
+}
+
+/* A reader that has found a leaf may take its time. */
+static void test_slow_reader(struct kunit *test)
+{
+	struct slow_reader s = { .t = make_state(test, LEAF, true) };
+	struct task_struct *task;
+
+	init_completion(&s.reading);
+	init_completion(&s.done);
+	set_state(test, 5, 6, false);
+	KUNIT_ASSERT_FALSE(test, is_uniform(s.t));
+
+	task = kthread_run(slow_reader, &s, "gmem-state-reader");
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
+	wait_for_completion(&s.reading);
+
+	set_state(test, 0, LEAF, false);
+	WRITE_ONCE(s.freed, true);
+	wait_for_completion(&s.done);
+
+	KUNIT_EXPECT_TRUE(test, is_uniform(s.t));
+	KUNIT_EXPECT_FALSE(test, s.changed);
+}
+
 static struct kunit_case state_test_cases[] = {
 	KUNIT_CASE(test_initial),
 	KUNIT_CASE(test_one_page),
@@ -425,6 +536,8 @@ static struct kunit_case state_test_cases[] = {
 	KUNIT_CASE(test_fill_alternate_pages),
 	KUNIT_CASE(test_against_bitmap),
 	KUNIT_CASE(test_lockless_reader),
+	KUNIT_CASE(test_unpublishes_before_freeing),
+	KUNIT_CASE(test_slow_reader),
 	{}
 };
 

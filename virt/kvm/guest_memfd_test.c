@@ -7,7 +7,11 @@
  * at, and unmapping is replaced by a function that takes notes.
  */
 #include <kunit/test.h>
+#include <linux/completion.h>
 #include <linux/fdtable.h>
+#include <linux/kthread.h>
+#include <linux/sched/signal.h>
+#include <linux/workqueue.h>
 
 #include "guest_memfd_kunit.h"
 
@@ -49,6 +53,47 @@ struct file *kvm_gmem_kunit_bind_new(struct kvm *kvm, struct kvm_memory_slot *sl
 	return r ? ERR_PTR(r) : file;
 }
 EXPORT_SYMBOL_IF_KUNIT(kvm_gmem_kunit_bind_new);
+
+/**
+ * kvm_gmem_kunit_rebind() - Delete a memslot and create it elsewhere, with the same file
+ * @kvm: the VM
+ * @slot: the memslot; what the guest maps of it is for the caller to unmap
+ * @file: the guest_memfd
+ * @base_gfn: where the memslot is to begin
+ *
+ * Return: 0 or an error.
+ */
+int kvm_gmem_kunit_rebind(struct kvm *kvm, struct kvm_memory_slot *slot,
+			  struct file *file, gfn_t base_gfn)
+{
+	int fd = get_unused_fd_flags(0);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	fd_install(fd, get_file(file));
+
+	mutex_lock(&kvm->slots_lock);
+	kvm_gmem_unbind(slot);
+	slot->base_gfn = base_gfn;
+	slot->flags = KVM_MEM_GUEST_MEMFD;
+	r = kvm_gmem_prepare_memory_region(kvm, slot, fd, slot->gmem.pgoff << PAGE_SHIFT);
+	if (!r) {
+		r = kvm_gmem_commit_memory_region(kvm, slot);
+		fput(file);
+	}
+	mutex_unlock(&kvm->slots_lock);
+
+	close_fd(fd);
+	return r;
+}
+EXPORT_SYMBOL_IF_KUNIT(kvm_gmem_kunit_rebind);
+
+/* Whether files can be created: on x86, it takes a vendor module to initialize KVM. */
+bool kvm_gmem_kunit_ready(void)
+{
+	return kvm_gmem_mnt;
+}
 
 /* Sets the module parameter; for the time of a test. */
 void kvm_gmem_kunit_poison(bool on)
@@ -98,6 +143,14 @@ struct convert_test {
 	struct unmapped unmapped[16];
 	int nr_unmapped;
 	int nr_asked;
+
+	/* What the TLB had been told by then, at each call and at the last one. */
+	u64 flushes[16];
+	u64 flushes_asked;
+	/* Of which gfn on not to ask for a reschedule. */
+	gfn_t last_gfn;
+	/* Kill the VM while it is being unmapped. */
+	bool kill;
 };
 
 KUNIT_DEFINE_ACTION_WRAPPER(vfree_action, vfree, const void *);
@@ -195,6 +248,9 @@ static bool note_unmap(struct kvm *kvm, struct kvm_gfn_range *range)
 
 	KUNIT_EXPECT_EQ(test, kvm->mmu_invalidate_in_progress, 1);
 
+	if (t->kill)
+		kvm_vm_dead(kvm);
+
 	for ( ; pgoff < end; pgoff++) {
 		/* The mapping is that of the state which the page still is in. */
 		KUNIT_EXPECT_EQ(test, gmem_state_is_private(&GMEM_I(t->inode)->state, pgoff),
@@ -206,6 +262,12 @@ static bool note_unmap(struct kvm *kvm, struct kvm_gfn_range *range)
 			KUNIT_EXPECT_EQ(test, *(u8 *)folio_address(folio), PATTERN);
 	}
 
+	return false;
+}
+
+static bool unmap_nothing(struct kvm *kvm, struct kvm_gfn_range *range)
+{
+	kvm_gmem_kunit_invalidated(kvm, range->start, range->end);
 	return false;
 }
 
@@ -253,7 +315,7 @@ static int convert_test_init(struct kunit *test)
 	struct convert_test *t;
 	int fd;
 
-	if (!kvm_gmem_mnt)
+	if (!kvm_gmem_kunit_ready())
 		kunit_skip(test, "no vendor module has initialized KVM");
 
 	t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
@@ -529,6 +591,435 @@ static void test_permission_withdrawn(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, is_private(t, 4));
 }
 
+static u64 nr_flushes(struct kvm *kvm)
+{
+	return kvm->stat.generic.remote_tlb_flush_requests;
+}
+
+/* There was something to unmap, and somebody waits for the processor. */
+static bool note_unmap_and_flush(struct kvm *kvm, struct kvm_gfn_range *range)
+{
+	struct convert_test *t = kunit_get_current_test()->priv;
+
+	t->flushes[t->nr_unmapped] = nr_flushes(kvm);
+	note_unmap(kvm, range);
+
+	if (range->start < t->last_gfn) {
+		set_tsk_need_resched(current);
+		set_preempt_need_resched();
+	}
+	return true;
+}
+
+static int note_flushes(struct gmem_conversion *c)
+{
+	struct convert_test *t = kunit_get_current_test()->priv;
+
+	t->flushes_asked = nr_flushes(t->kvm);
+	return 0;
+}
+
+/*
+ * The guest's TLB is flushed before mmu_lock is yielded, and before anything else is
+ * done to the pages.
+ */
+static void test_flushes(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+	const int nr = 6;
+	int i;
+
+	bind(test, 0x1000, 0, NR_PAGES);
+	for (i = 0; i < nr; i++)
+		KUNIT_ASSERT_EQ(test, convert(test, i * 600 % NR_PAGES, i * 600 % NR_PAGES + 2,
+					      true, 0), 0);
+	KUNIT_ASSERT_EQ(test, nr_flushes(t->kvm), 0);
+
+	kunit_activate_static_stub(test, kvm_gmem_unmap_guest, note_unmap_and_flush);
+	kunit_activate_static_stub(test, kvm_gmem_may_share, note_flushes);
+	t->last_gfn = 0x1000 + 3 * 600;
+	KUNIT_EXPECT_EQ(test, convert(test, 0, NR_PAGES, false, 0), 0);
+
+	KUNIT_ASSERT_EQ(test, t->nr_unmapped, nr);
+	for (i = 0; i < nr; i++)
+		KUNIT_EXPECT_EQ(test, t->flushes[i], i);
+	KUNIT_EXPECT_EQ(test, t->flushes_asked, nr);
+	KUNIT_EXPECT_EQ(test, nr_flushes(t->kvm), nr);
+
+	/* The same for a hole. */
+	t->nr_unmapped = 0;
+	t->c.to_private = true;
+	KUNIT_EXPECT_EQ(test, kvm_gmem_punch_hole(t->inode, 0, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, t->nr_unmapped, 1);
+	KUNIT_EXPECT_EQ(test, nr_flushes(t->kvm), nr + 1);
+}
+
+struct queued {
+	struct convert_test *t;
+	struct completion done;
+	u64 error_offset;
+	int r;
+};
+
+static int set_private(struct convert_test *t, u64 *error_offset)
+{
+	struct kvm_memory_attributes2 attrs = {
+		.size = PAGE_SIZE,
+		.attributes = KVM_MEMORY_ATTRIBUTE_PRIVATE,
+	};
+
+	*error_offset = U64_MAX;
+	return kvm_gmem_set_attributes(t->file, &attrs, error_offset);
+}
+
+static int convert_queued(void *arg)
+{
+	struct queued *q = arg;
+
+	q->r = set_private(q->t, &q->error_offset);
+	complete(&q->done);
+	return 0;
+}
+
+/* Of two conversions, the first kills the VM while the second waits. */
+static void test_dead_while_queued(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+	struct rw_semaphore *lock = &t->inode->i_mapping->invalidate_lock;
+	struct queued q = { .t = t };
+	struct task_struct *task;
+	bool contended;
+	int i;
+
+	init_completion(&q.done);
+
+	down_write(lock);
+	task = kthread_run(convert_queued, &q, "gmem-convert");
+	for (i = 0; i < 5000 && !IS_ERR(task) && !rwsem_is_contended(lock); i++)
+		fsleep(1000);
+	contended = rwsem_is_contended(lock);
+	kvm_vm_dead(t->kvm);
+	up_write(lock);
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	wait_for_completion(&q.done);
+
+	KUNIT_EXPECT_TRUE(test, contended);
+	KUNIT_EXPECT_EQ(test, q.r, -EIO);
+	KUNIT_EXPECT_EQ(test, q.error_offset, U64_MAX);
+	KUNIT_EXPECT_FALSE(test, is_private(t, 0));
+}
+
+/* So does the VM of another file, if there is one. */
+static void test_other_vm_is_dead(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+	struct gmem_file f = { .kvm = make_vm(test) };
+	u64 error_offset;
+	int r;
+
+	xa_init(&f.bindings);
+	list_add_tail(&f.entry, &GMEM_I(t->inode)->gmem_file_list);
+	kvm_vm_dead(f.kvm);
+
+	r = set_private(t, &error_offset);
+
+	list_del(&f.entry);
+
+	KUNIT_EXPECT_EQ(test, r, -EIO);
+	KUNIT_EXPECT_EQ(test, error_offset, U64_MAX);
+	KUNIT_EXPECT_FALSE(test, is_private(t, 0));
+	KUNIT_EXPECT_FALSE(test, t->kvm->vm_dead);
+}
+
+/* Be it by this conversion or by another task. */
+static void test_dies_meanwhile(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+
+	bind(test, 0x1000, 0, NR_PAGES);
+	fill(test, 3);
+	t->kill = true;
+
+	KUNIT_EXPECT_EQ(test, convert(test, 2, NR_PAGES, true, 0), -EIO);
+	KUNIT_EXPECT_EQ(test, t->c.error, 2);
+	KUNIT_EXPECT_EQ(test, t->nr_unmapped, 1);
+	KUNIT_EXPECT_FALSE(test, is_private(t, 2));
+	KUNIT_EXPECT_FALSE(test, is_private(t, 3));
+}
+
+/* ---- references ---- */
+
+struct allocation {
+	struct inode *inode;
+	pgoff_t index;
+	struct folio *folio;
+};
+
+/* Allocate a page and leave it to the LRU batch of the processor that this runs on. */
+static long allocate(void *arg)
+{
+	struct allocation *a = arg;
+
+	a->folio = kvm_gmem_get_uptodate_folio(a->inode, a->index);
+	if (IS_ERR(a->folio))
+		return PTR_ERR(a->folio);
+
+	folio_unlock(a->folio);
+	folio_put(a->folio);
+	return 0;
+}
+
+/* Bind the test to a processor, and find another one. */
+static unsigned int two_cpus(struct kunit *test)
+{
+	unsigned int this_cpu, other;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "needs two processors");
+
+	this_cpu = get_cpu();
+	other = cpumask_any_but(cpu_online_mask, this_cpu);
+	put_cpu();
+	KUNIT_ASSERT_EQ(test, set_cpus_allowed_ptr(current, cpumask_of(this_cpu)), 0);
+	return other;
+}
+
+/*
+ * The first user has gone before anybody looked again, the second page is in a batch
+ * of this processor's, and the third in one of another's.
+ */
+static void test_drains(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+	unsigned int other = two_cpus(test);
+	struct allocation a = { .inode = t->inode };
+	struct gmem_users users = { .busy = true, .first = 0 };
+	int r;
+
+	fill(test, 0);
+	a.index = 2;
+	KUNIT_ASSERT_EQ(test, work_on_cpu(other, allocate, &a), 0);
+	a.index = 1;
+	KUNIT_ASSERT_EQ(test, allocate(&a), 0);
+
+	t->c = (struct gmem_conversion) {
+		.inode = t->inode,
+		.end = NR_PAGES,
+		.to_private = true,
+	};
+	filemap_invalidate_lock(t->inode->i_mapping);
+	r = kvm_gmem_exclude_users(&t->c, &users);
+	filemap_invalidate_unlock(t->inode->i_mapping);
+
+	KUNIT_EXPECT_EQ(test, r, 0);
+	KUNIT_EXPECT_FALSE(test, users.busy);
+}
+
+struct slow_fault {
+	struct inode *inode;
+	struct completion holds, done;
+	bool waited_for;
+	/* The conversion is over. */
+	bool over;
+	int r;
+};
+
+/*
+ * A host fault that has looked up its page and is then preempted, for longer than
+ * anybody sleeps.  In the meantime another page gets into a batch.
+ */
+static int slow_fault(void *arg)
+{
+	struct slow_fault *s = arg;
+	struct allocation a = { .inode = s->inode, .index = 3 };
+	struct folio *folio;
+	int i;
+
+	folio = kvm_gmem_get_uptodate_folio(s->inode, 1);
+	s->r = PTR_ERR_OR_ZERO(folio);
+	complete(&s->holds);
+
+	if (!s->r) {
+		for (i = 0; i < 10000 && !folio_test_waiters(folio) && !READ_ONCE(s->over); i++)
+			fsleep(1000);
+		s->waited_for = folio_test_waiters(folio);
+		msleep(50);
+		s->r = allocate(&a);
+		folio_unlock(folio);
+		folio_put(folio);
+	}
+	complete(&s->done);
+	return 0;
+}
+
+static void test_waits_for_folio_lock(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+	unsigned int other = two_cpus(test);
+	struct slow_fault s = { .inode = t->inode };
+	struct task_struct *task;
+
+	bind(test, 0x1000, 0, NR_PAGES);
+	init_completion(&s.holds);
+	init_completion(&s.done);
+
+	task = kthread_create(slow_fault, &s, "gmem-fault");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	kthread_bind(task, other);
+	wake_up_process(task);
+	wait_for_completion(&s.holds);
+
+	/* note_unmap() would look for a pattern in the pages. */
+	kunit_activate_static_stub(test, kvm_gmem_unmap_guest, unmap_nothing);
+	KUNIT_EXPECT_EQ(test, convert(test, 0, NR_PAGES, true, 0), 0);
+
+	WRITE_ONCE(s.over, true);
+	wait_for_completion(&s.done);
+	KUNIT_EXPECT_EQ(test, s.r, 0);
+	KUNIT_EXPECT_TRUE(test, s.waited_for);
+	KUNIT_EXPECT_TRUE(test, is_private(t, 1));
+}
+
+/* What nobody has ever used nobody has to be waited for. */
+static void test_never_used(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+	struct folio *folio = kvm_gmem_get_folio(t->inode, 4);
+	int r;
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(folio));
+	folio_unlock(folio);
+
+	/* There is nothing to lose: mm may evict it. */
+	KUNIT_EXPECT_FALSE(test, folio_test_dirty(folio));
+	r = convert(test, 0, NR_PAGES, true, 0);
+	folio_put(folio);
+	KUNIT_EXPECT_EQ(test, r, 0);
+
+	fill(test, 4);
+	KUNIT_EXPECT_TRUE(test, folio_test_dirty(folio));
+}
+
+/* ---- signals ---- */
+
+/* Convert with a fatal signal pending. */
+static int convert_killed(struct kunit *test, bool to_private, u64 mode)
+{
+	int r;
+
+	sigaddset(&current->pending.signal, SIGKILL);
+	set_thread_flag(TIF_SIGPENDING);
+	r = convert(test, 0, NR_PAGES, to_private, mode);
+	flush_signals(current);
+	return r;
+}
+
+static void test_killed_checking_pages(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+	pgoff_t i;
+
+	bind(test, 0x1000, 0, NR_PAGES);
+
+	KUNIT_ASSERT_EQ(test, convert(test, 0, NR_PAGES, true, 0), 0);
+	for (i = 0; i < GMEM_CHECK_BATCH; i++)
+		fill(test, i);
+	KUNIT_EXPECT_EQ(test, convert_killed(test, false, KVM_SET_MEMORY_ATTRIBUTES2_ZERO),
+			-EINTR);
+	KUNIT_EXPECT_EQ(test, t->nr_unmapped, 0);
+	KUNIT_EXPECT_TRUE(test, is_private(t, 0));
+	KUNIT_EXPECT_EQ(test, first_byte(t, 0), PATTERN);
+}
+
+static void test_killed_checking_runs(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+	pgoff_t i;
+
+	for (i = 1; i < NR_PAGES; i += 2)
+		KUNIT_ASSERT_EQ(test, convert(test, i, i + 1, true, 0), 0);
+	BUILD_BUG_ON(NR_PAGES / 2 < GMEM_CHECK_BATCH);
+
+	KUNIT_EXPECT_EQ(test, convert_killed(test, true, 0), -EINTR);
+	KUNIT_EXPECT_FALSE(test, is_private(t, 0));
+}
+
+static void test_killed_waiting(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+	struct folio *folio;
+	ktime_t start;
+	s64 waited, killed;
+	int i;
+
+	fill(test, 0);
+	folio = filemap_get_folio(t->inode->i_mapping, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(folio));
+
+	start = ktime_get();
+	KUNIT_EXPECT_EQ(test, convert(test, 0, NR_PAGES, true, 0), -EAGAIN);
+	waited = ktime_us_delta(ktime_get(), start);
+	KUNIT_EXPECT_GE(test, waited, (GMEM_USERS_DELAY_US << GMEM_USERS_WAITS) / 2);
+
+	/* The best of some, as something else may get in the way. */
+	for (i = 0, killed = S64_MAX; i < 10; i++) {
+		start = ktime_get();
+		KUNIT_EXPECT_EQ(test, convert_killed(test, true, 0), -EINTR);
+		killed = min(killed, ktime_us_delta(ktime_get(), start));
+	}
+	KUNIT_EXPECT_LT(test, killed, waited / 2);
+	KUNIT_EXPECT_FALSE(test, is_private(t, 0));
+
+	/* Nor is there a wait for whoever has locked the folio. */
+	folio_lock(folio);
+	KUNIT_EXPECT_EQ(test, convert_killed(test, true, 0), -EINTR);
+	folio_unlock(folio);
+	folio_put(folio);
+}
+
+/* ---- the end of files ---- */
+
+static void expect_unbound(struct kunit *test, struct kvm_memory_slot *slot)
+{
+	/* The inode has been freed by now.  For KASAN to see. */
+	rcu_barrier();
+
+	KUNIT_EXPECT_FALSE(test, kvm_gmem_is_private(slot, slot->base_gfn));
+	KUNIT_EXPECT_NULL(test, rcu_access_pointer(slot->gmem.state));
+	KUNIT_EXPECT_NULL(test, slot->gmem.file);
+}
+
+static void test_closed_under_memslot(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+	struct kvm_memory_slot *slot;
+	struct file *file;
+	int i;
+
+	kunit_activate_static_stub(test, kvm_gmem_unmap_guest, unmap_nothing);
+
+	for (i = 0; i < 2; i++) {
+		slot = kunit_kzalloc(test, sizeof(*slot), GFP_KERNEL);
+		KUNIT_ASSERT_NOT_NULL(test, slot);
+		slot->base_gfn = 0x8000;
+		slot->npages = NR_PAGES;
+
+		file = kvm_gmem_kunit_bind_new(t->kvm, slot, GUEST_MEMFD_FLAG_MMAP);
+		KUNIT_ASSERT_FALSE(test, IS_ERR(file));
+		KUNIT_EXPECT_TRUE(test, kvm_gmem_is_private(slot, slot->base_gfn));
+
+		/* The memslot goes first, or the file does. */
+		if (i) {
+			mutex_lock(&t->kvm->slots_lock);
+			kvm_gmem_unbind(slot);
+			mutex_unlock(&t->kvm->slots_lock);
+		}
+		__fput_sync(file);
+		expect_unbound(test, slot);
+	}
+}
+
 static struct kunit_case convert_test_cases[] = {
 	KUNIT_CASE(test_unmaps_the_state_left),
 	KUNIT_CASE(test_unmaps_what_changes),
@@ -540,6 +1031,17 @@ static struct kunit_case convert_test_cases[] = {
 	KUNIT_CASE(test_bindings),
 	KUNIT_CASE(test_two_files),
 	KUNIT_CASE(test_permission_withdrawn),
+	KUNIT_CASE(test_flushes),
+	KUNIT_CASE(test_dead_while_queued),
+	KUNIT_CASE(test_other_vm_is_dead),
+	KUNIT_CASE(test_dies_meanwhile),
+	KUNIT_CASE(test_drains),
+	KUNIT_CASE(test_waits_for_folio_lock),
+	KUNIT_CASE(test_never_used),
+	KUNIT_CASE(test_killed_checking_pages),
+	KUNIT_CASE(test_killed_checking_runs),
+	KUNIT_CASE(test_killed_waiting),
+	KUNIT_CASE(test_closed_under_memslot),
 	{}
 };
 

@@ -23,29 +23,18 @@
 #include <sys/wait.h>
 
 #include <linux/aio_abi.h>
-#include <linux/align.h>
 #include <linux/falloc.h>
 #include <linux/futex.h>
-#include <linux/io_uring.h>
 #include <linux/sizes.h>
 
+#include "guest_memfd.h"
 #include "kvm_syscalls.h"
 #include "kvm_test_harness.h"
 #include "kvm_util.h"
+#include "numaif.h"
 #include "processor.h"
 #include "test_util.h"
 #include "ucall_common.h"
-
-#include "../../../../mm/gup_test.h"
-
-#define PRIVATE		KVM_MEMORY_ATTRIBUTE_PRIVATE
-#define SHARED		0ull
-
-#define UNSPECIFIED	KVM_SET_MEMORY_ATTRIBUTES2_MODE_UNSPECIFIED
-#define ZERO		KVM_SET_MEMORY_ATTRIBUTES2_ZERO
-#define PRESERVE	KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE
-
-#define IN_PLACE	(GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED)
 
 /*
  * Out of the way of slot 0, which holds the test itself, and of everything that
@@ -60,38 +49,23 @@
 
 #define MAX_VCPUS	3
 
-/* What error_offset is before a call, and after one that must not write it. */
-#define UNTOUCHED	0xdeadbeefcafef00dull
-
-/* As opposed to the first page that isn't as it should be. */
-#define ALL		(-1ull)
-
 /* What the debugging parameter of KVM fills memory with. */
 #define POISON_BYTE	0xa5
 #define POISON_PARAM	"/sys/module/kvm/parameters/gmem_poison_unspecified"
 
 /*
- * The type of the VMs, and what differs between types: what the VM rather than the file
- * can keep track of, and how it turns down ioctls that it doesn't know.
+ * What differs between types of VMs: what the VM rather than the file can keep track
+ * of, and how it turns down ioctls that it doesn't know.
  */
 #ifdef __x86_64__
-static const unsigned long vm_type = KVM_X86_SW_PROTECTED_VM;
 static const u64 vm_attributes = PRIVATE;
 static const int no_vm_ioctl = ENOTTY;
 #elif defined(__aarch64__)
-static const unsigned long vm_type = KVM_VM_TYPE_ARM_PROTECTED;
 static const u64 vm_attributes;
 static const int no_vm_ioctl = EINVAL;
 #endif
 
 static size_t page_size;
-
-struct gmem {
-	struct kvm_vm *vm;
-	int fd;
-	u8 *mem;
-	u64 size;
-};
 
 kvm_static_assert(sizeof(struct kvm_memory_attributes2) == 128);
 kvm_static_assert(offsetof(struct kvm_memory_attributes2, address) == 0);
@@ -107,266 +81,6 @@ kvm_static_assert(offsetof(struct kvm_memory_attributes, address) == 0);
 kvm_static_assert(offsetof(struct kvm_memory_attributes, size) == 8);
 kvm_static_assert(offsetof(struct kvm_memory_attributes, attributes) == 16);
 kvm_static_assert(offsetof(struct kvm_memory_attributes, flags) == 24);
-
-/*
- * Conversions
- */
-
-/* Convert, and return 0 or the errno. */
-static int convert(int fd, u64 offset, u64 size, u64 attributes, u64 flags,
-		   u64 *error_offset)
-{
-	u64 where = UNTOUCHED;
-	int ret;
-
-	ret = __gmem_set_memory_attributes(fd, offset, size, attributes, flags,
-					   &where) ? errno : 0;
-	if (error_offset)
-		*error_offset = where;
-	return ret;
-}
-
-/* As above, in pages of a file. */
-static int convert_pages(struct gmem *g, u64 page, u64 nr, u64 attributes,
-			 u64 flags, u64 *error_page)
-{
-	u64 where;
-	int ret;
-
-	ret = convert(g->fd, page * page_size, nr * page_size, attributes, flags,
-		      &where);
-	if (error_page)
-		*error_page = where == UNTOUCHED ? UNTOUCHED : where / page_size;
-	return ret;
-}
-
-#define ASSERT_CONVERTS(g, page, nr, attributes, flags)				\
-do {										\
-	u64 __where;								\
-										\
-	ASSERT_EQ(0, convert_pages(g, page, nr, attributes, flags, &__where)) {	\
-		TH_LOG("failed at page %lu", __where);				\
-	}									\
-	ASSERT_EQ(UNTOUCHED, __where);						\
-} while (0)
-
-#define ASSERT_CONVERT_FAILS(err, error_page, g, page, nr, attributes, flags)	\
-do {										\
-	u64 __where;								\
-										\
-	ASSERT_EQ(err, convert_pages(g, page, nr, attributes, flags, &__where));\
-	ASSERT_EQ(error_page, __where);						\
-} while (0)
-
-/*
- * Find the first shared page without touching anything: ZERO isn't supported to
- * private, but a call that has nothing to do succeeds.
- */
-static u64 first_shared(int fd, u64 offset, u64 size)
-{
-	u64 where;
-	int ret;
-
-	ret = convert(fd, offset, size, PRIVATE, ZERO, &where);
-	if (!ret)
-		return offset + size;
-
-	TEST_ASSERT(ret == EOPNOTSUPP, "Asking for the state failed, errno = %d", ret);
-	TEST_ASSERT(where >= offset && where < offset + size,
-		    "error_offset 0x%lx isn't in [0x%lx, 0x%lx)", where, offset,
-		    offset + size);
-	return where;
-}
-
-static bool is_private(int fd, u64 offset)
-{
-	return first_shared(fd, offset, page_size) != offset;
-}
-
-/*
- * Host accesses
- */
-static __thread sigjmp_buf sigbus_jmpbuf;
-static __thread bool sigbus_expected;
-
-static void sigbus_handler(int sig)
-{
-	if (READ_ONCE(sigbus_expected)) {
-		WRITE_ONCE(sigbus_expected, false);
-		siglongjmp(sigbus_jmpbuf, 1);
-	}
-
-	/* Die of the access when it is repeated. */
-	signal(SIGBUS, SIG_DFL);
-}
-
-enum host_access {
-	HOST_READ,
-	HOST_WRITE,
-	HOST_ADD,
-	HOST_POISON,
-};
-
-/* Return whether the access went without a SIGBUS. */
-static bool host_access(enum host_access access, void *addr)
-{
-	u64 *word = (u64 *)ALIGN_DOWN((uintptr_t)addr, sizeof(u64));
-
-	if (sigsetjmp(sigbus_jmpbuf, 1))
-		return false;
-
-	WRITE_ONCE(sigbus_expected, true);
-
-	switch (access) {
-	case HOST_READ:
-		(void)READ_ONCE(*word);
-		break;
-	case HOST_WRITE:
-		WRITE_ONCE(*word, READ_ONCE(*word));
-		break;
-	case HOST_ADD:
-		__atomic_fetch_add(word, 1, __ATOMIC_SEQ_CST);
-		break;
-	case HOST_POISON:
-		(void)!madvise(addr, page_size, MADV_HWPOISON);
-		break;
-	}
-
-	WRITE_ONCE(sigbus_expected, false);
-	return true;
-}
-
-static bool can_read(void *addr)
-{
-	return host_access(HOST_READ, addr);
-}
-
-static bool can_write(void *addr)
-{
-	return host_access(HOST_WRITE, addr);
-}
-
-static u64 *first_word(u8 *page)
-{
-	return (u64 *)page;
-}
-
-static u64 *last_word(u8 *page)
-{
-	return (u64 *)(page + page_size) - 1;
-}
-
-static void host_fill(struct gmem *g, u64 page, u64 nr, u64 seed)
-{
-	u64 i;
-
-	for (i = page; i < page + nr; i++) {
-		WRITE_ONCE(*first_word(g->mem + i * page_size), seed + i);
-		WRITE_ONCE(*last_word(g->mem + i * page_size), seed + i);
-	}
-}
-
-/* Return the first page that isn't what host_fill() or OP_FILL made it. */
-static u64 host_match(struct gmem *g, u64 page, u64 nr, u64 seed)
-{
-	u64 i;
-
-	for (i = page; i < page + nr; i++) {
-		if (READ_ONCE(*first_word(g->mem + i * page_size)) != seed + i ||
-		    READ_ONCE(*last_word(g->mem + i * page_size)) != seed + i)
-			return i;
-	}
-	return ALL;
-}
-
-static u64 host_match_byte(struct gmem *g, u64 page, u64 nr, u8 byte)
-{
-	u64 i, j;
-
-	for (i = page; i < page + nr; i++) {
-		for (j = 0; j < page_size; j++) {
-			if (READ_ONCE(g->mem[i * page_size + j]) != byte)
-				return i;
-		}
-	}
-	return ALL;
-}
-
-/* Return the first page that isn't in the given state as far as the host sees. */
-static u64 host_match_state(struct gmem *g, u64 page, u64 nr, u64 attributes)
-{
-	const bool private = attributes == PRIVATE;
-	u64 i;
-
-	for (i = page; i < page + nr; i++) {
-		if (can_read(g->mem + i * page_size) == private ||
-		    is_private(g->fd, i * page_size) != private)
-			return i;
-	}
-	return ALL;
-}
-
-#define ASSERT_HOST_SEES(g, page, nr, seed) \
-	ASSERT_EQ(ALL, host_match(g, page, nr, seed))
-#define ASSERT_HOST_SEES_BYTE(g, page, nr, byte) \
-	ASSERT_EQ(ALL, host_match_byte(g, page, nr, byte))
-#define ASSERT_STATE(g, page, nr, attributes) \
-	ASSERT_EQ(ALL, host_match_state(g, page, nr, attributes))
-
-#define PM_PRESENT	BIT(63)
-#define PM_PFN(entry)	((entry) & GENMASK(54, 0))
-
-static u64 pagemap_entry(const void *addr)
-{
-	u64 entry;
-	int fd;
-
-	fd = open("/proc/self/pagemap", O_RDONLY);
-	if (fd < 0)
-		return 0;
-
-	if (pread(fd, &entry, sizeof(entry),
-		  (uintptr_t)addr / page_size * sizeof(entry)) != sizeof(entry))
-		entry = 0;
-	close(fd);
-	return entry;
-}
-
-static u64 nr_host_mapped(struct gmem *g)
-{
-	u64 i, nr = 0;
-
-	for (i = 0; i < g->size / page_size; i++)
-		nr += !!(pagemap_entry(g->mem + i * page_size) & PM_PRESENT);
-	return nr;
-}
-
-/* How many pages the file has, be they private or shared. */
-static u64 nr_allocated(struct gmem *g)
-{
-	const u64 nr_pages = g->size / page_size;
-	struct cachestat_range range = {};
-	struct cachestat cs;
-	u64 i, nr = 0;
-	u8 *vec;
-
-	if (!syscall(__NR_cachestat, g->fd, &range, &cs, 0))
-		return cs.nr_cache;
-
-	/* The next best: pages that have been used. */
-	vec = malloc(nr_pages);
-	TEST_ASSERT(vec && !mincore(g->mem, g->size, vec), "mincore() failed");
-	for (i = 0; i < nr_pages; i++)
-		nr += vec[i] & 1;
-	free(vec);
-	return nr;
-}
-
-static void punch_hole(struct gmem *g, u64 page, u64 nr)
-{
-	kvm_fallocate(g->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
-		      page * page_size, nr * page_size);
-}
 
 static char poison_param_before[4];
 
@@ -385,47 +99,10 @@ static void poison_param_restore(void)
 	poison_param_before[0] = '\0';
 }
 
-/* Run @fn in a child process, which shares all files, and return its exit code. */
-static int run_in_child(int (*fn)(void *arg), void *arg)
-{
-	int status;
-	pid_t pid;
-
-	pid = fork();
-	TEST_ASSERT(pid >= 0, "fork() failed");
-	if (!pid)
-		_exit(fn(arg));
-
-	TEST_ASSERT(waitpid(pid, &status, 0) == pid && WIFEXITED(status),
-		    "The child died, status = 0x%x", status);
-	return WEXITSTATUS(status);
-}
-
-static void gmem_open(struct gmem *g, u64 size, u64 flags)
-{
-	g->vm = vm_create_barebones_type(vm_type);
-	g->size = size;
-	g->fd = vm_create_guest_memfd(g->vm, g->size, flags);
-}
-
-static void gmem_map(struct gmem *g)
-{
-	g->mem = kvm_mmap(g->size, PROT_READ | PROT_WRITE, MAP_SHARED, g->fd);
-}
-
 static void gmem_bind(struct gmem *g)
 {
 	vm_set_user_memory_region2(g->vm, TEST_SLOT, KVM_MEM_GUEST_MEMFD, TEST_GPA,
 				   g->size, g->mem, g->fd, 0);
-}
-
-static void gmem_close(struct gmem *g)
-{
-	if (g->mem)
-		kvm_munmap(g->mem, g->size);
-	if (g->fd >= 0)
-		kvm_close(g->fd);
-	kvm_vm_free(g->vm);
 }
 
 /*
@@ -456,7 +133,7 @@ TEST(caps_dev_kvm)
 
 TEST(caps_vm)
 {
-	struct kvm_vm *vm = vm_create_barebones_type(vm_type);
+	struct kvm_vm *vm = vm_create_barebones_type(IN_PLACE_VM_TYPE);
 	u64 flags = vm_check_cap(vm, KVM_CAP_MEMORY_ATTRIBUTES2_FLAGS);
 
 	EXPECT_EQ(PRIVATE, vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES));
@@ -541,6 +218,53 @@ TEST(init_shared)
 	ASSERT_HOST_SEES_BYTE(&g, 0, NR_PAGES, 0);
 	ASSERT_CONVERTS(&g, 0, NR_PAGES, PRIVATE, UNSPECIFIED);
 	ASSERT_STATE(&g, 0, NR_PAGES, PRIVATE);
+	gmem_close(&g);
+}
+
+/*
+ * A file that starts out shared but can't be mapped: it knows the state of its pages,
+ * while what is shared is other memory.  So contents are exchanged, not kept.
+ */
+TEST(init_shared_without_mmap)
+{
+	struct gmem g = {};
+
+	gmem_open(&g, NR_PAGES * page_size, GUEST_MEMFD_FLAG_INIT_SHARED);
+	ASSERT_EQ(MAP_FAILED, mmap(NULL, g.size, PROT_READ, MAP_SHARED, g.fd, 0));
+	ASSERT_EQ(ENODEV, errno);
+
+	ASSERT_EQ(0, first_shared(g.fd, 0, g.size));
+	kvm_fallocate(g.fd, FALLOC_FL_KEEP_SIZE, 0, g.size);
+	ASSERT_CONVERTS(&g, 2, 3, PRIVATE, UNSPECIFIED);
+	ASSERT_FALSE(is_private(g.fd, page_size));
+	ASSERT_EQ(5 * page_size, first_shared(g.fd, 2 * page_size, g.size - 2 * page_size));
+
+	ASSERT_CONVERT_FAILS(EOPNOTSUPP, 5, &g, 2, 8, PRIVATE, PRESERVE);
+	ASSERT_CONVERT_FAILS(EOPNOTSUPP, 5, &g, 2, 8, PRIVATE, ZERO);
+	ASSERT_CONVERT_FAILS(EOPNOTSUPP, 2, &g, 0, 8, SHARED, PRESERVE);
+	ASSERT_CONVERT_FAILS(EOPNOTSUPP, 2, &g, 0, 8, SHARED, ZERO);
+
+	/* Nothing to do is nothing to keep. */
+	ASSERT_CONVERTS(&g, 2, 3, PRIVATE, PRESERVE);
+	ASSERT_CONVERTS(&g, 5, 3, SHARED, ZERO);
+
+	ASSERT_CONVERT_FAILS(EINVAL, UNTOUCHED, &g, NR_PAGES, 1, SHARED, UNSPECIFIED);
+	ASSERT_CONVERTS(&g, 0, NR_PAGES, SHARED, UNSPECIFIED);
+	ASSERT_EQ(0, first_shared(g.fd, 0, g.size));
+
+#ifdef __aarch64__
+	/* Memslots of arm64 have one backing. */
+	ASSERT_EQ(-1, __vm_set_user_memory_region2(g.vm, TEST_SLOT, KVM_MEM_GUEST_MEMFD,
+						   TEST_GPA, g.size, NULL, g.fd, 0));
+	ASSERT_EQ(EINVAL, errno);
+#endif
+	gmem_close(&g);
+
+	/* A VM without private memory makes a difference in the error only. */
+	memset(&g, 0, sizeof(g));
+	g.vm = vm_create_barebones();
+	g.fd = vm_create_guest_memfd(g.vm, page_size, GUEST_MEMFD_FLAG_INIT_SHARED);
+	ASSERT_CONVERT_FAILS(EINVAL, UNTOUCHED, &g, 0, 1, PRIVATE, UNSPECIFIED);
 	gmem_close(&g);
 }
 
@@ -1260,7 +984,8 @@ TEST_F(gmem, fresh_page_behind_mapped_ones)
 	ASSERT_CONVERTS(&self->g, 0, 4, PRIVATE, PRESERVE);
 	ASSERT_CONVERTS(&self->g, 0, 4, SHARED, PRESERVE);
 	ASSERT_HOST_SEES(&self->g, 0, 4, 0x980);
-	kvm_fallocate(self->g.fd, FALLOC_FL_KEEP_SIZE, 4 * page_size, page_size);
+	host_fill(&self->g, 4, 1, 0x980);
+	ASSERT_EQ(0, madvise(self->g.mem + 4 * page_size, page_size, MADV_DONTNEED));
 	ASSERT_EQ(4, nr_host_mapped(&self->g));
 
 	ASSERT_CONVERTS(&self->g, 0, NR_PAGES, PRIVATE, PRESERVE);
@@ -1268,7 +993,7 @@ TEST_F(gmem, fresh_page_behind_mapped_ones)
 	ASSERT_STATE(&self->g, 0, NR_PAGES, PRIVATE);
 
 	ASSERT_CONVERTS(&self->g, 0, NR_PAGES, SHARED, PRESERVE);
-	ASSERT_HOST_SEES(&self->g, 0, 4, 0x980);
+	ASSERT_HOST_SEES(&self->g, 0, 5, 0x980);
 }
 
 TEST_F(gmem, unspecified_keeps_contents_in_fact)
@@ -1678,111 +1403,6 @@ TEST_F_TIMEOUT(sparse, random, 60)
 	ASSERT_FALSE(is_private(self->g.fd, base + nr_pages * page_size));
 }
 
-/*
- * Users of pages
- */
-enum pin_type {
-	PIN_GUP,
-	PIN_GUP_WRITE,
-	PIN_GUP_FAST,
-	PIN_IO_URING,
-	PIN_VMSPLICE,
-};
-
-struct pin {
-	enum pin_type type;
-	int fd;
-	int pipe[2];
-};
-
-/* Return NULL or the reason why there is no such way to pin pages here. */
-static const char *pin_take(struct pin *p, enum pin_type type, void *addr, u64 size)
-{
-	struct iovec iov = { .iov_base = addr, .iov_len = size };
-	struct pin_longterm_test args = {
-		.addr = (uintptr_t)addr,
-		.size = size,
-	};
-	struct io_uring_params params = {};
-
-	p->type = type;
-
-	switch (type) {
-	case PIN_GUP_FAST:
-		args.flags |= PIN_LONGTERM_TEST_FLAG_USE_FAST;
-		fallthrough;
-	case PIN_GUP_WRITE:
-		args.flags |= PIN_LONGTERM_TEST_FLAG_USE_WRITE;
-		fallthrough;
-	case PIN_GUP:
-		p->fd = open("/sys/kernel/debug/gup_test", O_RDWR);
-		if (p->fd < 0)
-			return "CONFIG_GUP_TEST or root is missing";
-		TEST_ASSERT(!ioctl(p->fd, PIN_LONGTERM_TEST_START, &args),
-			    "PIN_LONGTERM_TEST_START failed, errno = %d", errno);
-		break;
-	case PIN_IO_URING:
-		p->fd = syscall(__NR_io_uring_setup, 1, &params);
-		if (p->fd < 0)
-			return "io_uring is missing or forbidden";
-		TEST_ASSERT(!syscall(__NR_io_uring_register, p->fd,
-				     IORING_REGISTER_BUFFERS, &iov, 1),
-			    "IORING_REGISTER_BUFFERS failed, errno = %d", errno);
-		break;
-	case PIN_VMSPLICE:
-		TEST_ASSERT(!pipe(p->pipe), "pipe() failed");
-		TEST_ASSERT(vmsplice(p->pipe[1], &iov, 1, 0) == (ssize_t)size,
-			    "vmsplice() failed, errno = %d", errno);
-		break;
-	}
-	return NULL;
-}
-
-/* What is in the pages, as seen by whoever holds on to them. */
-static void pin_read(struct pin *p, u8 *buf, u64 size)
-{
-	__u64 addr = (uintptr_t)buf;
-	ssize_t ret;
-
-	if (p->type == PIN_VMSPLICE) {
-		for (; size; size -= ret, buf += ret) {
-			ret = read(p->pipe[0], buf, size);
-			TEST_ASSERT(ret > 0, "read() of a pipe failed");
-		}
-	} else if (p->type != PIN_IO_URING) {
-		TEST_ASSERT(!ioctl(p->fd, PIN_LONGTERM_TEST_READ, &addr),
-			    "PIN_LONGTERM_TEST_READ failed, errno = %d", errno);
-	}
-}
-
-static void pin_drop(struct pin *p)
-{
-	switch (p->type) {
-	case PIN_IO_URING:
-		TEST_ASSERT(!syscall(__NR_io_uring_register, p->fd,
-				     IORING_UNREGISTER_BUFFERS, NULL, 0),
-			    "IORING_UNREGISTER_BUFFERS failed, errno = %d", errno);
-		kvm_close(p->fd);
-		break;
-	case PIN_VMSPLICE:
-		kvm_close(p->pipe[0]);
-		kvm_close(p->pipe[1]);
-		break;
-	default:
-		TEST_ASSERT(!ioctl(p->fd, PIN_LONGTERM_TEST_STOP),
-			    "PIN_LONGTERM_TEST_STOP failed, errno = %d", errno);
-		kvm_close(p->fd);
-		break;
-	}
-}
-
-static void pin_pages(struct pin *p, enum pin_type type, struct gmem *g, u64 page, u64 nr)
-{
-	const char *reason = pin_take(p, type, g->mem + page * page_size, nr * page_size);
-
-	TEST_ASSERT(!reason, "Can't pin pages: %s", reason);
-}
-
 FIXTURE(pin)
 {
 	struct gmem g;
@@ -2021,6 +1641,200 @@ TEST_F(gmem, killed_converting)
 	}
 }
 
+struct host_reader {
+	struct gmem *g;
+	pthread_t thread;
+	bool *stop;
+	u64 count;
+};
+
+static void *host_reader(void *__r)
+{
+	struct host_reader *r = __r;
+	u64 i;
+
+	for (i = 0; !READ_ONCE(*r->stop); i = (i + 1) % NR_PAGES) {
+		can_read(r->g->mem + i * page_size);
+		WRITE_ONCE(r->count, r->count + 1);
+	}
+	return NULL;
+}
+
+/* However hard the host tries, private pages aren't mapped. */
+TEST_F(gmem, host_faults_race)
+{
+	struct host_reader readers[2] = {};
+	bool stop = false;
+	int i, j, ret = 0;
+	u64 count;
+
+	host_fill(&self->g, 0, NR_PAGES, 0x990);
+	for (i = 0; i < ARRAY_SIZE(readers); i++) {
+		readers[i].g = &self->g;
+		readers[i].stop = &stop;
+		kvm_pthread_create(&readers[i].thread, NULL, host_reader, &readers[i]);
+	}
+
+	for (i = 0; i < 40; i++) {
+		/* Faults in flight are waited for, unless they are too many. */
+		for (j = 0; j < 1000; j++) {
+			ret = convert_pages(&self->g, 0, NR_PAGES, PRIVATE, PRESERVE, NULL);
+			if (ret != EAGAIN)
+				break;
+		}
+		EXPECT_EQ(0, ret);
+		EXPECT_EQ(0, nr_host_mapped(&self->g));
+
+		EXPECT_EQ(0, convert_pages(&self->g, 0, NR_PAGES, SHARED, PRESERVE, NULL));
+		for (j = 0; j < ARRAY_SIZE(readers); j++) {
+			count = READ_ONCE(readers[j].count);
+			while (!(i % 10) && READ_ONCE(readers[j].count) == count)
+				sched_yield();
+		}
+	}
+
+	WRITE_ONCE(stop, true);
+	for (i = 0; i < ARRAY_SIZE(readers); i++)
+		kvm_pthread_join(readers[i].thread, NULL);
+	ASSERT_HOST_SEES(&self->g, 0, NR_PAGES, 0x990);
+}
+
+/*
+ * Kernel code that has a reference to pages for a while, and that the VMM may not even
+ * know of
+ */
+enum disturber {
+	DISTURB_FAULTS,
+	DISTURB_MIGRATION,
+	DISTURB_PAGEOUT,
+	DISTURB_CACHES,
+};
+
+FIXTURE(disturb)
+{
+	struct gmem g;
+};
+
+FIXTURE_VARIANT(disturb)
+{
+	enum disturber disturber;
+};
+
+FIXTURE_VARIANT_ADD(disturb, faults)
+{
+	.disturber = DISTURB_FAULTS,
+};
+
+FIXTURE_VARIANT_ADD(disturb, migration)
+{
+	.disturber = DISTURB_MIGRATION,
+};
+
+FIXTURE_VARIANT_ADD(disturb, pageout)
+{
+	.disturber = DISTURB_PAGEOUT,
+};
+
+FIXTURE_VARIANT_ADD(disturb, caches)
+{
+	.disturber = DISTURB_CACHES,
+};
+
+FIXTURE_SETUP(disturb)
+{
+	gmem_open(&self->g, NR_PAGES * page_size, IN_PLACE);
+	gmem_map(&self->g);
+	gmem_bind(&self->g);
+}
+
+FIXTURE_TEARDOWN(disturb)
+{
+	gmem_close(&self->g);
+}
+
+struct disturb {
+	struct gmem *g;
+	enum disturber disturber;
+	pthread_t thread;
+	bool *stop;
+	u64 count;
+};
+
+static void *disturb_thread(void *__d)
+{
+	struct disturb *d = __d;
+	struct gmem *g = d->g;
+	unsigned long node;
+	u64 i;
+
+	for (i = 0; !READ_ONCE(*d->stop); i++) {
+		switch (d->disturber) {
+		case DISTURB_FAULTS:
+			can_read(g->mem + i % NR_PAGES * page_size);
+			break;
+		case DISTURB_MIGRATION:
+			node = BIT(i & 1);
+			mbind(g->mem, g->size, MPOL_BIND, &node, 8 * sizeof(node),
+			      MPOL_MF_MOVE);
+			break;
+		case DISTURB_PAGEOUT:
+			madvise(g->mem, g->size, MADV_PAGEOUT);
+			break;
+		case DISTURB_CACHES:
+			write_str("/proc/sys/vm/drop_caches", "1");
+			break;
+		}
+		WRITE_ONCE(d->count, d->count + 1);
+		/* Let others have the mmap lock, and the processor. */
+		usleep(d->disturber == DISTURB_FAULTS ? 0 : 200);
+	}
+	return NULL;
+}
+
+/* Such references are waited for, or gone a little later. */
+TEST_F(disturb, conversions)
+{
+	u64 i, j, where, nr_eagain = 0, most = 0;
+	struct disturb d = {
+		.g = &self->g,
+		.disturber = variant->disturber,
+	};
+	struct timespec start;
+	bool stop = false;
+	int ret;
+
+	d.stop = &stop;
+	kvm_pthread_create(&d.thread, NULL, disturb_thread, &d);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+
+	/* As often as can be done in two seconds, and not less than a few times. */
+	for (i = 0; i < 200; i++) {
+		for (j = 0; j < NR_PAGES; j++)
+			can_write(self->g.mem + j * page_size);
+
+		for (j = 0; j < 100; j++) {
+			ret = convert_pages(&self->g, 0, NR_PAGES, PRIVATE, PRESERVE, &where);
+			if (ret != EAGAIN)
+				break;
+			EXPECT_GT(NR_PAGES, where);
+			nr_eagain++;
+			usleep(1000);
+		}
+		most = max(most, j);
+		EXPECT_EQ(0, ret);
+		EXPECT_EQ(0, convert_pages(&self->g, 0, NR_PAGES, SHARED, PRESERVE, NULL));
+
+		if (i >= 3 && READ_ONCE(d.count) >= 3 &&
+		    timespec_elapsed(start).tv_sec >= 2)
+			break;
+	}
+
+	WRITE_ONCE(stop, true);
+	kvm_pthread_join(d.thread, NULL);
+	TH_LOG("%lu rounds, %lu conversions, EAGAIN %lu times, at most %lu times in a row",
+	       d.count, i, nr_eagain, most);
+}
+
 /*
  * Direct I/O
  */
@@ -2107,16 +1921,6 @@ TEST_F(gmem, direct_io_under_way)
 	ASSERT_HOST_SEES(&self->g, 7, NR_PAGES - 7, 0x2400);
 }
 
-/*
- * Poisoned memory
- */
-static bool poison_shared(struct gmem *g, u64 page)
-{
-	/* The memory failure is reported to whoever has the page mapped. */
-	host_access(HOST_POISON, g->mem + page * page_size);
-	return !can_read(g->mem + page * page_size);
-}
-
 TEST_F(gmem, hwpoison_to_private)
 {
 	struct pin p;
@@ -2162,18 +1966,38 @@ TEST_F(gmem, hwpoison_to_private)
 	ASSERT_CONVERTS(&self->g, 0, NR_PAGES, PRIVATE, PRESERVE);
 }
 
-static bool poison_pfn(u64 pfn)
+/*
+ * A hole gives a fresh page to everybody but the mappings that knew the broken one, as
+ * with any other file.
+ */
+TEST_F(gmem, hwpoison_and_hole)
 {
-	const char *path = "/sys/kernel/debug/hwpoison/corrupt-pfn";
-	char str[32];
+	u8 *page = self->g.mem + 5 * page_size;
+	u8 *other;
 
-	if (!pfn || access(path, W_OK))
-		return false;
+	host_fill(&self->g, 0, NR_PAGES, 0x2580);
+	if (!poison_shared(&self->g, 5))
+		SKIP(return, "No MADV_HWPOISON (CONFIG_MEMORY_FAILURE, root)");
 
-	/* The write fails if the page is still in use, as those of files are. */
-	snprintf(str, sizeof(str), "0x%lx", pfn);
-	write_str(path, str);
-	return true;
+	punch_hole(&self->g, 5, 1);
+	ASSERT_FALSE(can_read(page));
+	other = kvm_mmap(self->g.size, PROT_READ | PROT_WRITE, MAP_SHARED, self->g.fd);
+	ASSERT_TRUE(can_write(other + 5 * page_size));
+	ASSERT_EQ(0, *first_word(other + 5 * page_size));
+	*first_word(other + 5 * page_size) = 0xbeef;
+
+	/* Conversions don't change that, neither for better nor for worse. */
+	ASSERT_CONVERTS(&self->g, 0, NR_PAGES, PRIVATE, PRESERVE);
+	ASSERT_FALSE(can_read(other + 5 * page_size));
+	ASSERT_CONVERTS(&self->g, 0, NR_PAGES, SHARED, PRESERVE);
+	ASSERT_FALSE(can_read(page));
+	ASSERT_EQ(0xbeef, *first_word(other + 5 * page_size));
+
+	ASSERT_EQ(0, madvise(page, page_size, MADV_DONTNEED));
+	ASSERT_EQ(0xbeef, *first_word(page));
+	ASSERT_HOST_SEES(&self->g, 0, 5, 0x2580);
+	ASSERT_HOST_SEES(&self->g, 6, NR_PAGES - 6, 0x2580);
+	kvm_munmap(other, self->g.size);
 }
 
 TEST_F(gmem, hwpoison_to_shared)
@@ -2404,7 +2228,7 @@ static void guest_create_vm(struct guest *s, int nr_vcpus, u64 size)
 {
 	const struct vm_shape shape = {
 		.mode = VM_MODE_DEFAULT,
-		.type = vm_type,
+		.type = IN_PLACE_VM_TYPE,
 	};
 	int i;
 
@@ -2820,6 +2644,32 @@ TEST_F(guest, noop_unmaps_nothing)
 	ASSERT_EQ(faults, guest_faults(&self->s));
 }
 
+#ifdef __x86_64__
+/*
+ * Attributes of the VM that change in a range with an in-place slot in it.  Unmapping
+ * private memory destroys its contents on TDX.
+ */
+TEST_F(guest, vm_attributes_unmap_nothing)
+{
+	struct gmem *g = &self->s.g;
+	u64 pages, faults;
+
+	ASSERT_CONVERTS(g, 0, 4, PRIVATE, PRESERVE);
+	guest_fill(&self->s, 0, NR_PAGES, 0x4180);
+	pages = guest_pages(&self->s);
+	faults = guest_faults(&self->s);
+
+	/* One gfn behind the slot is what changes. */
+	ASSERT_EQ(0, set_vm_attributes(g->vm, TEST_GPA + g->size, page_size, PRIVATE));
+	ASSERT_EQ(0, set_vm_attributes(g->vm, TEST_GPA, g->size + page_size, SHARED));
+
+	ASSERT_EQ(pages, guest_pages(&self->s));
+	ASSERT_STATE(g, 0, 4, PRIVATE);
+	ASSERT_GUEST_SEES(&self->s, 0, NR_PAGES, 0x4180);
+	ASSERT_EQ(faults, guest_faults(&self->s));
+}
+#endif
+
 /* An error costs neither the host nor the guest a single mapping. */
 TEST_F(guest, errors_unmap_nothing)
 {
@@ -3120,6 +2970,82 @@ TEST(both_kinds_in_one_vm)
 }
 
 /*
+ * The file knows the state of the gfns, and has the private memory.  What is shared is
+ * other memory, even if it comes in huge pages of which some would be private.
+ */
+TEST(two_backings_and_state_in_file)
+{
+	const u64 nr = SZ_4M / page_size;
+	struct guest s = {};
+	struct gmem *g = &s.g;
+
+	guest_create_vm(&s, 1, SZ_4M);
+	g->fd = vm_create_guest_memfd(g->vm, g->size, GUEST_MEMFD_FLAG_INIT_SHARED);
+	vm_mem_add(g->vm, VM_MEM_SRC_ANONYMOUS_THP, TEST_GPA, TEST_SLOT, nr,
+		   KVM_MEM_GUEST_MEMFD, g->fd, 0);
+	g->mem = addr_gpa2hva(g->vm, TEST_GPA);
+	host_fill(g, 0, nr, 0x10000);
+
+	/* The guest comes to the neighbours of the private pages first. */
+	ASSERT_CONVERTS(g, 2, 2, PRIVATE, UNSPECIFIED);
+	ASSERT_GUEST_SEES(&s, 0, 2, 0x10000);
+	ASSERT_GUEST_SEES(&s, 4, nr - 4, 0x10000);
+	ASSERT_GUEST_SEES_BYTE(&s, 2, 2, 0);
+	guest_fill(&s, 2, 2, 0x20000);
+	ASSERT_HOST_SEES(g, 0, nr, 0x10000);
+	ASSERT_EQ(EINVAL, set_vm_attributes(g->vm, TEST_GPA, page_size, PRIVATE));
+
+	/* It has all of them by now, of which some become private. */
+	ASSERT_CONVERTS(g, 1, 7, PRIVATE, UNSPECIFIED);
+	ASSERT_CONVERTS(g, nr - 2, 1, PRIVATE, UNSPECIFIED);
+	ASSERT_GUEST_SEES_BYTE(&s, 1, 1, 0);
+	ASSERT_GUEST_SEES_BYTE(&s, nr - 2, 1, 0);
+	guest_fill(&s, 0, nr, 0x30000);
+	ASSERT_HOST_SEES(g, 0, 1, 0x30000);
+	ASSERT_HOST_SEES(g, 1, 7, 0x10000);
+	ASSERT_HOST_SEES(g, 8, nr - 10, 0x30000);
+	ASSERT_HOST_SEES(g, nr - 2, 1, 0x10000);
+
+	/* A hole in the file is none in shared memory. */
+	punch_hole(g, 0, 2);
+	ASSERT_GUEST_SEES(&s, 0, 1, 0x30000);
+	ASSERT_GUEST_SEES_BYTE(&s, 1, 1, 0);
+
+	host_fill(g, 1, 7, 0x40000);
+	ASSERT_GUEST_SEES(&s, 2, 6, 0x30000);
+	ASSERT_CONVERTS(g, 0, nr, SHARED, UNSPECIFIED);
+	ASSERT_GUEST_SEES(&s, 1, 7, 0x40000);
+	ASSERT_GUEST_SEES(&s, nr - 2, 1, 0x10000);
+
+	guest_destroy(&s);
+}
+
+/* As file_closed_under_memslot: what is left is the shared memory. */
+TEST(two_backings_file_closed)
+{
+	struct guest s = {};
+	struct gmem *g = &s.g;
+
+	guest_create_vm(&s, 1, NR_PAGES * page_size);
+	g->fd = vm_create_guest_memfd(g->vm, g->size, GUEST_MEMFD_FLAG_INIT_SHARED);
+	g->mem = kvm_mmap(g->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	gmem_bind(g);
+
+	host_fill(g, 0, NR_PAGES, 0x4680);
+	ASSERT_CONVERTS(g, 0, 4, PRIVATE, UNSPECIFIED);
+	guest_fill(&s, 0, 8, 0x4690);
+	ASSERT_HOST_SEES(g, 0, 4, 0x4680);
+	ASSERT_HOST_SEES(g, 4, 4, 0x4690);
+
+	kvm_close(g->fd);
+	g->fd = -1;
+	ASSERT_GUEST_SEES(&s, 0, 4, 0x4680);
+	ASSERT_GUEST_SEES(&s, 4, 4, 0x4690);
+
+	guest_destroy(&s);
+}
+
+/*
  * Races
  */
 FIXTURE(race)
@@ -3211,6 +3137,139 @@ TEST_F_TIMEOUT(race, vcpus, 60)
 	ASSERT_CONVERTS(&s->g, 0, 2 * NR_PAGES, SHARED, PRESERVE);
 	for (page = 0; page < MAX_VCPUS * 8; page++)
 		ASSERT_EQ(s->cmds[page % MAX_VCPUS].ret, *first_word(s->g.mem + page * page_size));
+}
+
+/* Wait until a vCPU that runs OP_TOUCH has been at each of its pages since. */
+static void wait_for_touches(struct guest *s, int nr_vcpus)
+{
+	u64 before;
+	int i;
+
+	for (i = 0; i < nr_vcpus; i++) {
+		before = READ_ONCE(s->cmds[i].progress);
+		while (READ_ONCE(s->cmds[i].progress) < before + s->cmds[i].nr + 2)
+			cpu_relax();
+	}
+}
+
+/* No vCPU has a shared page any more once it is private, or the other way round. */
+TEST(race_two_backings)
+{
+	struct race vcpus[2] = {};
+	struct guest s = {};
+	struct gmem *g = &s.g;
+	u64 i, page, *word;
+
+	guest_create_vm(&s, 2, 4 * page_size);
+	g->fd = vm_create_guest_memfd(g->vm, g->size, GUEST_MEMFD_FLAG_INIT_SHARED);
+	g->mem = kvm_mmap(g->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	gmem_bind(g);
+
+	for (i = 0; i < 2; i++) {
+		guest_set_cmd(&s, i, OP_TOUCH, TEST_GPA, 4, 0);
+		vcpus[i].s = &s;
+		vcpus[i].id = i;
+		kvm_pthread_create(&vcpus[i].thread, NULL, vcpu_thread, &vcpus[i]);
+	}
+
+	for (i = 0; i < 100; i++) {
+		ASSERT_CONVERTS(g, 0, 4, PRIVATE, UNSPECIFIED);
+		for (page = 0; page < 4; page++)
+			WRITE_ONCE(*first_word(g->mem + page * page_size), ALL);
+		wait_for_touches(&s, 2);
+		for (page = 0; page < 4; page++)
+			ASSERT_EQ(ALL, READ_ONCE(*first_word(g->mem + page * page_size)));
+
+		ASSERT_CONVERTS(g, 0, 4, SHARED, UNSPECIFIED);
+		wait_for_touches(&s, 2);
+		for (page = 0; page < 4; page++) {
+			word = first_word(g->mem + page * page_size);
+			ASSERT_NE(ALL, READ_ONCE(*word));
+		}
+	}
+
+	vcpu_stop(&vcpus[0]);
+	vcpu_stop(&vcpus[1]);
+	kvm_close(g->fd);
+	g->fd = -1;
+	guest_destroy(&s);
+}
+
+struct flip_args {
+	struct gmem *g;
+	/* The VM keeps the state of this memory, else the file does. */
+	bool vm_attributes;
+	bool stop;
+	u64 count;
+};
+
+static void *flip_thread(void *__f)
+{
+	struct flip_args *f = __f;
+	u64 attributes, i;
+	int ret;
+
+	for (i = 0; !READ_ONCE(f->stop); i++) {
+		attributes = i & 1 ? SHARED : PRIVATE;
+		if (f->vm_attributes)
+			ret = set_vm_attributes(f->g->vm, TEST_GPA, page_size, attributes);
+		else
+			ret = convert_pages(f->g, 0, 1, attributes, UNSPECIFIED, NULL);
+		TEST_ASSERT(!ret, "Conversion failed, errno = %d", ret);
+		WRITE_ONCE(f->count, i + 1);
+	}
+	return NULL;
+}
+
+/*
+ * A prefault takes memory as it is, i.e. nobody is wrong if it changes meanwhile: an
+ * error says to try again, and not that the access is to be fixed.
+ */
+static void do_race_pre_fault(struct guest *s, bool vm_attributes)
+{
+	struct flip_args f = { .g = &s->g, .vm_attributes = vm_attributes };
+	struct kvm_pre_fault_memory range;
+	pthread_t thread;
+	u64 i;
+	int ret;
+
+	kvm_pthread_create(&thread, NULL, flip_thread, &f);
+
+	for (i = 0; i < 2000 || READ_ONCE(f.count) < 200; i++) {
+		range = (struct kvm_pre_fault_memory) {
+			.gpa = TEST_GPA,
+			.size = page_size,
+		};
+		ret = __vcpu_ioctl(s->vcpus[0], KVM_PRE_FAULT_MEMORY, &range);
+		TEST_ASSERT(!ret || errno == EAGAIN || errno == EINTR,
+			    "Prefault %lu failed, errno = %d (%s)", i, errno, strerror(errno));
+	}
+
+	WRITE_ONCE(f.stop, true);
+	kvm_pthread_join(thread, NULL);
+	pre_fault(s->vcpus[0], TEST_GPA, page_size);
+}
+
+TEST_F_TIMEOUT(race, pre_fault, 60)
+{
+	if (!kvm_check_cap(KVM_CAP_PRE_FAULT_MEMORY))
+		SKIP(return, "No KVM_PRE_FAULT_MEMORY");
+
+	do_race_pre_fault(&self->s, false);
+}
+
+TEST(race_pre_fault_vm_attributes)
+{
+	struct guest s = { .g.fd = -1 };
+
+	if (!kvm_check_cap(KVM_CAP_PRE_FAULT_MEMORY))
+		SKIP(return, "No KVM_PRE_FAULT_MEMORY");
+
+	guest_create_vm(&s, 1, NR_PAGES * page_size);
+	vm_mem_add(s.g.vm, VM_MEM_SRC_ANONYMOUS, TEST_GPA, TEST_SLOT, NR_PAGES,
+		   KVM_MEM_GUEST_MEMFD, -1, 0);
+	do_race_pre_fault(&s, true);
+	guest_destroy(&s);
 }
 
 static void *host_add_thread(void *__r)
@@ -3541,6 +3600,8 @@ TEST_F_TIMEOUT(gmem, state_memory, 60)
 	const u64 least = size / page_size / 8, most = 4 * least;
 	u64 before, i;
 	char pid[16];
+	struct pin p;
+	u8 *mem;
 	int fd;
 
 	write_str(CGROUP "/cgroup.subtree_control", "+memory");
@@ -3561,6 +3622,17 @@ TEST_F_TIMEOUT(gmem, state_memory, 60)
 	EXPECT_EQ(0, convert(fd, 0, size, PRIVATE, UNSPECIFIED, NULL));
 	EXPECT_EQ(0, convert(fd, 0, size, SHARED, UNSPECIFIED, NULL));
 	EXPECT_GT(before + least / 2, cgroup_slab());
+
+	/* So is a conversion that fails after its memory has been set aside. */
+	mem = __kvm_mmap(page_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, SZ_1M);
+	if (!pin_take(&p, PIN_GUP, mem, page_size)) {
+		for (i = 0; i < 1000; i++)
+			EXPECT_EQ(EAGAIN, convert(fd, SZ_1M, page_size, PRIVATE, UNSPECIFIED,
+						  NULL));
+		EXPECT_GT(before + least / 2, wait_for_cgroup_slab(0, before + least / 2 - 1));
+		pin_drop(&p);
+	}
+	kvm_munmap(mem, page_size);
 
 	for (i = 0; i < nr; i++)
 		EXPECT_EQ(0, convert(fd, i * SZ_2M + SZ_1M, page_size, PRIVATE, UNSPECIFIED,
@@ -3592,20 +3664,9 @@ TEST_F_TIMEOUT(gmem, state_memory, 60)
 
 int main(int argc, char *argv[])
 {
-	struct sigaction sa = { .sa_handler = sigbus_handler };
-
 	page_size = getpagesize();
 
-#ifdef __x86_64__
-	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(vm_type));
-#elif defined(__aarch64__)
-	__TEST_REQUIRE(page_size == SZ_4K, "sizes are chosen for pages of 4 KiB");
-	__TEST_REQUIRE(kvm_has_protected_vms(),
-		       "protected VMs need kvm-arm.mode=protected");
-#endif
-	TEST_REQUIRE(kvm_check_cap(KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES) & PRIVATE);
-
-	sigaction(SIGBUS, &sa, NULL);
+	gmem_require_in_place();
 
 	return test_harness_run(argc, argv);
 }

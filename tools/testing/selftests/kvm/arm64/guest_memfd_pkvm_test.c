@@ -70,6 +70,9 @@ enum guest_op {
 	OP_SHARE_ARG2,	/* with an argument that must be 0 */
 	OP_UNSHARE_ARG2,
 	OP_SWEEP,	/* share, write, unshare a page, many times */
+	OP_WAIT,	/* for a word in a page that someone else writes */
+	OP_SHARE_EACH,	/* share many pages, each at the same time as */
+	OP_READ_EACH,	/* another vCPU reads it */
 };
 
 /* What the guest reads, and where it writes its answer. */
@@ -104,6 +107,17 @@ static u64 guest_hvc(u32 func, gpa_t gpa, u64 arg2)
 
 	smccc_hvc(func, gpa, arg2, 0, 0, 0, 0, 0, &res);
 	return res.a0;
+}
+
+/* Two vCPUs meet here; @me is 0 for one and 1 for the other. */
+static void guest_meet(int me)
+{
+	static u64 count[2];
+	u64 mine = READ_ONCE(count[me]) + 1;
+
+	WRITE_ONCE(count[me], mine);
+	while (READ_ONCE(count[!me]) < mine)
+		cpu_relax();
 }
 
 static void guest_code(void)
@@ -144,6 +158,22 @@ static void guest_code(void)
 				result |= guest_hvc(MEM_SHARE, addr, 0);
 				WRITE_ONCE(*(u64 *)addr, i);
 				result |= guest_hvc(MEM_UNSHARE, addr, 0);
+			}
+			break;
+		case OP_WAIT:
+			while (READ_ONCE(*(u64 *)addr) != val)
+				cpu_relax();
+			break;
+		case OP_SHARE_EACH:
+			for (i = 0; i < val; i++) {
+				guest_meet(0);
+				result |= guest_hvc(MEM_SHARE, addr + i * SZ_4K, 0);
+			}
+			break;
+		case OP_READ_EACH:
+			for (i = 0; i < val; i++) {
+				guest_meet(1);
+				result |= READ_ONCE(*(u64 *)(addr + i * SZ_4K));
 			}
 			break;
 		}
@@ -189,13 +219,13 @@ static struct vm_shape protected_shape(void)
 	};
 }
 
-/* @flags: of the guest_memfd */
-static void pvm_create(struct pvm *p, u64 flags)
+/* @flags and @nr_pages: of the guest_memfd */
+static void __pvm_create(struct pvm *p, u64 flags, u64 nr_pages)
 {
 	struct userspace_mem_region *slot0;
 	int i;
 
-	*p = (struct pvm) { .size = NR_PAGES * page_size };
+	*p = (struct pvm) { .size = nr_pages * page_size };
 
 	p->vm = __vm_create(protected_shape(), MAX_VCPUS, 0);
 
@@ -203,11 +233,12 @@ static void pvm_create(struct pvm *p, u64 flags)
 	p->mem = kvm_mmap(p->size, PROT_READ | PROT_WRITE, MAP_SHARED, p->fd);
 	vm_set_user_memory_region2(p->vm, TEST_SLOT, KVM_MEM_GUEST_MEMFD, TEST_GPA,
 				   p->size, p->mem, p->fd, 0);
-	virt_map(p->vm, TEST_GPA, TEST_GPA, NR_PAGES + 1);
+	virt_map(p->vm, TEST_GPA, TEST_GPA, nr_pages + 1);
 
-	p->plain = kvm_mmap(p->size, PROT_READ | PROT_WRITE,
+	p->plain = kvm_mmap(NR_PAGES * page_size, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	vm_set_user_memory_region(p->vm, PLAIN_SLOT, 0, PLAIN_GPA, p->size, p->plain);
+	vm_set_user_memory_region(p->vm, PLAIN_SLOT, 0, PLAIN_GPA, NR_PAGES * page_size,
+				  p->plain);
 	virt_map(p->vm, PLAIN_GPA, PLAIN_GPA, NR_PAGES);
 
 	virt_map(p->vm, ALIAS_GPA, ALIAS_GPA, NR_PAGES);
@@ -229,6 +260,11 @@ static void pvm_create(struct pvm *p, u64 flags)
 	gmem_set_private(slot0->region.guest_memfd, 0, slot0->region.memory_size, PRESERVE);
 }
 
+static void pvm_create(struct pvm *p, u64 flags)
+{
+	__pvm_create(p, flags, NR_PAGES);
+}
+
 static void pvm_destroy(struct pvm *p)
 {
 	if (p->fd >= 0) {
@@ -236,7 +272,7 @@ static void pvm_destroy(struct pvm *p)
 		kvm_close(p->fd);
 	}
 	kvm_vm_free(p->vm);
-	kvm_munmap(p->plain, p->size);
+	kvm_munmap(p->plain, NR_PAGES * page_size);
 }
 
 /* Go on with what the vCPU was told to do. */
@@ -1073,6 +1109,61 @@ TEST_F(pvm, unshare_a_hole)
 	ASSERT_EQ(SMCCC_SUCCESS, p->regs[0].result);
 	*host_page(p, 5) = 0x55;
 	ASSERT_GUEST_READS(p, 5, 0x55);
+
+	/* The VMM was faster, so there is nothing to ask it for. */
+	punch_hole(p, 5, 1);
+	ASSERT_CONVERTS(p, 5, 1, PRIVATE, PRESERVE);
+	ASSERT_EQ(EXIT_DONE, guest(p, OP_UNSHARE, 5, 0));
+	ASSERT_EQ(SMCCC_SUCCESS, p->regs[0].result);
+	ASSERT_CONVERT_FAILS(EPERM, 5, p, 5, 1, SHARED, PRESERVE);
+	ASSERT_GUEST_READS(p, 5, 0);
+
+	/* What is the guest's own again is lost when it is taken away. */
+	punch_hole(p, 5, 1);
+	ASSERT_EQ(EXIT_LOST, guest(p, OP_READ, 5, 0));
+}
+
+/*
+ * A VMM that punches a hole with each conversion, as one does that has two backings.
+ * The guest gets another page each time, but is not kept waiting.
+ */
+TEST_F(pvm, punching_vmm)
+{
+	struct pvm *p = &self->p;
+	u64 i;
+
+	ASSERT_CONVERTS(p, 0, NR_PAGES, PRIVATE, PRESERVE);
+	ASSERT_GUEST_WRITES(p, 4, 0x44);
+
+	for (i = 0; i < 6; i++) {
+		/* Before the conversion in one round, after it in the next. */
+		ASSERT_EQ(EXIT_SHARED, guest(p, OP_SHARE, 4, 0));
+		if (i & 1)
+			punch_hole(p, 4, 1);
+		ASSERT_CONVERTS(p, 4, 1, SHARED, PRESERVE);
+		if (!(i & 1))
+			punch_hole(p, 4, 1);
+		ASSERT_EQ(EXIT_DONE, vcpu_continue(p, 0));
+		ASSERT_EQ(SMCCC_SUCCESS, p->regs[0].result);
+		ASSERT_GUEST_READS(p, 4, 0);
+		ASSERT_GUEST_WRITES(p, 4, 0x100 + i);
+		ASSERT_EQ(0x100 + i, READ_ONCE(*host_page(p, 4)));
+
+		ASSERT_EQ(EXIT_PRIVATE, guest(p, OP_UNSHARE, 4, 0));
+		if (i & 1)
+			punch_hole(p, 4, 1);
+		ASSERT_CONVERTS(p, 4, 1, PRIVATE, PRESERVE);
+		if (!(i & 1))
+			punch_hole(p, 4, 1);
+		ASSERT_EQ(EXIT_DONE, vcpu_continue(p, 0));
+		ASSERT_EQ(SMCCC_SUCCESS, p->regs[0].result);
+		ASSERT_FALSE(can_access(host_page(p, 4)));
+		ASSERT_CONVERT_FAILS(EPERM, 4, p, 4, 1, SHARED, PRESERVE);
+		ASSERT_GUEST_READS(p, 4, 0);
+		ASSERT_GUEST_WRITES(p, 4, 0x200 + i);
+	}
+	ASSERT_SHARES(p, 4, PRESERVE);
+	ASSERT_EQ(0x200 + i - 1, *host_page(p, 4));
 }
 
 TEST_F(pvm, file_closed)
@@ -1440,12 +1531,46 @@ TEST_F(pvm, core_dump)
 struct racer {
 	struct pvm *p;
 	int cpu;
+	enum guest_op op;
 	u64 page;
+	u64 nr_pages;
 	u64 rounds;
 	u64 exits;
 	int error;
 	bool done;
 };
+
+static bool racers_stop;
+
+/* Let a vCPU do one thing, with a VMM that counts the exits and does nothing else. */
+static void *run_once(void *__r)
+{
+	struct racer *r = __r;
+	enum exit exit;
+
+	exit = vcpu_do(r->p, r->cpu, r->op, gpa_of(r->page), r->rounds);
+	while (exit == EXIT_SHARED || exit == EXIT_PRIVATE) {
+		r->exits++;
+		exit = vcpu_continue(r->p, r->cpu);
+	}
+	if (exit != EXIT_DONE)
+		r->error = 1000 + exit;
+	WRITE_ONCE(r->done, true);
+	return NULL;
+}
+
+/* The same with one page after the other, until it is told to stop. */
+static void *run_many(void *__r)
+{
+	struct racer *r = __r;
+	u64 first = r->page;
+
+	while (!READ_ONCE(racers_stop) && !r->error) {
+		run_once(r);
+		r->page = first + (r->page - first + 1) % r->nr_pages;
+	}
+	return NULL;
+}
 
 /* Serve one vCPU the way a VMM would. */
 static void *serve(void *__r)
@@ -1506,7 +1631,204 @@ TEST_F_TIMEOUT(pvm, vcpus_race, 120)
 	}
 }
 
-static bool flip_stop;
+/*
+ * Holes in memory that the guest shares, and that two vCPUs access all the time. The
+ * file has it as shared all the time, too, so there is nothing to exit for.
+ */
+TEST_F_TIMEOUT(pvm, vcpus_race_for_shared_hole, 120)
+{
+	struct racer r[MAX_VCPUS];
+	pthread_t threads[MAX_VCPUS];
+	struct pvm *p = &self->p;
+	int i;
+
+	ASSERT_CONVERTS(p, 0, NR_PAGES, PRIVATE, PRESERVE);
+	ASSERT_SHARES(p, 3, PRESERVE);
+
+	for (i = 0; i < MAX_VCPUS; i++) {
+		r[i] = (struct racer) {
+			.p = p, .cpu = i, .op = OP_WAIT, .page = 3, .rounds = 0x33,
+		};
+		pthread_create(&threads[i], NULL, run_once, &r[i]);
+	}
+	for (i = 0; i < 300; i++) {
+		punch_hole(p, 3, 1);
+		usleep(1000);
+	}
+	WRITE_ONCE(*host_page(p, 3), 0x33);
+
+	for (i = 0; i < MAX_VCPUS; i++) {
+		pthread_join(threads[i], NULL);
+		EXPECT_EQ(0, r[i].error);
+		EXPECT_EQ(0, r[i].exits);
+	}
+	ASSERT_EQ(EXIT_DONE, vcpu_do(p, 1, OP_WRITE, gpa_of(3), 0x34));
+	ASSERT_EQ(0x34, READ_ONCE(*host_page(p, 3)));
+}
+
+static bool busy_stop;
+
+static void *be_busy(void *unused)
+{
+	while (!READ_ONCE(busy_stop))
+		cpu_relax();
+	return NULL;
+}
+
+#define NR_BUSY		2
+#define MANY_PAGES	256
+
+/* How often a VMM that serves several vCPUs has converted, see pkvm.rst. */
+static pthread_mutex_t serve_lock = PTHREAD_MUTEX_INITIALIZER;
+static u64 serve_count;
+
+/*
+ * Serve one vCPU of several that use the same pages: convert nothing if there was a
+ * conversion since the vCPU was entered, as the exit may be out of date.
+ */
+static void *serve_in_turn(void *__r)
+{
+	struct racer *r = __r;
+	struct pvm *p = r->p;
+	bool started = false;
+	enum exit exit;
+	u64 count, page;
+
+	for (;;) {
+		pthread_mutex_lock(&serve_lock);
+		count = serve_count;
+		pthread_mutex_unlock(&serve_lock);
+
+		exit = started ? vcpu_continue(p, r->cpu) :
+				 vcpu_do(p, r->cpu, r->op, gpa_of(r->page), r->rounds);
+		started = true;
+		if (exit != EXIT_SHARED && exit != EXIT_PRIVATE)
+			break;
+
+		r->exits++;
+		page = (p->vcpus[r->cpu]->run->memory_fault.gpa - TEST_GPA) / page_size;
+
+		pthread_mutex_lock(&serve_lock);
+		if (serve_count == count) {
+			serve_count++;
+			r->error = convert(p, page, 1, exit == EXIT_PRIVATE ? PRIVATE : SHARED,
+					   PRESERVE, NULL);
+		}
+		pthread_mutex_unlock(&serve_lock);
+		if (r->error)
+			return NULL;
+	}
+	if (exit != EXIT_DONE)
+		r->error = 1000 + exit;
+	return NULL;
+}
+
+/*
+ * Two vCPUs touch each page at the same time, and one of them to share it. Whether the
+ * memory was private before or was not, the host can access each page afterwards.
+ */
+static void race_for_untouched(struct __test_metadata *_metadata, struct pvm *p,
+			       bool private)
+{
+	pthread_t threads[MAX_VCPUS], busy[NR_BUSY];
+	struct racer r[MAX_VCPUS];
+	u64 i, wrong = 0;
+
+	pvm_destroy(p);
+	__pvm_create(p, IN_PLACE, MANY_PAGES);
+	for (i = 0; i < MANY_PAGES; i++)
+		*host_page(p, i) = 0x100 + i;
+	if (private)
+		ASSERT_CONVERTS(p, 0, MANY_PAGES, PRIVATE, PRESERVE);
+
+	WRITE_ONCE(busy_stop, false);
+	for (i = 0; i < NR_BUSY; i++)
+		pthread_create(&busy[i], NULL, be_busy, NULL);
+	for (i = 0; i < MAX_VCPUS; i++) {
+		r[i] = (struct racer) {
+			.p = p, .cpu = i, .op = i ? OP_READ_EACH : OP_SHARE_EACH,
+			.rounds = MANY_PAGES,
+		};
+		pthread_create(&threads[i], NULL, serve_in_turn, &r[i]);
+	}
+	for (i = 0; i < MAX_VCPUS; i++) {
+		pthread_join(threads[i], NULL);
+		EXPECT_EQ(0, r[i].error);
+	}
+	WRITE_ONCE(busy_stop, true);
+	for (i = 0; i < NR_BUSY; i++)
+		pthread_join(busy[i], NULL);
+
+	EXPECT_EQ(SMCCC_SUCCESS, p->regs[0].result);
+	for (i = 0; i < MANY_PAGES; i++) {
+		if (!can_access(host_page(p, i)) || *host_page(p, i) != 0x100 + i)
+			wrong++;
+	}
+	EXPECT_EQ(0, wrong);
+
+	if (private) {
+		/* One exit for each page, to have it shared, and none for reading it. */
+		EXPECT_EQ(MANY_PAGES, r[0].exits);
+		EXPECT_EQ(0, r[1].exits);
+	} else {
+		TH_LOG("%lu and %lu exits", r[0].exits, r[1].exits);
+	}
+}
+
+TEST_F_TIMEOUT(pvm, vcpus_race_for_private_page, 120)
+{
+	race_for_untouched(_metadata, &self->p, true);
+}
+
+TEST_F_TIMEOUT(pvm, vcpus_race_for_shared_page, 120)
+{
+	race_for_untouched(_metadata, &self->p, false);
+}
+
+/*
+ * One vCPU shares memory and takes it back, with a hole while it is shared, and the
+ * other one reads it all the time: that is nothing to exit for.
+ */
+TEST_F_TIMEOUT(pvm, vcpus_race_for_hole_to_unshare, 120)
+{
+	struct racer reader = {
+		.p = &self->p, .cpu = 1, .op = OP_WAIT, .page = 3, .rounds = SECRET,
+	};
+	pthread_t thread, busy[NR_BUSY];
+	struct pvm *p = &self->p;
+	const u64 rounds = 100;
+	u64 exits = 0, i;
+	enum exit exit;
+	int ret = 0;
+
+	ASSERT_CONVERTS(p, 0, NR_PAGES, PRIVATE, PRESERVE);
+	WRITE_ONCE(busy_stop, false);
+	for (i = 0; i < NR_BUSY; i++)
+		pthread_create(&busy[i], NULL, be_busy, NULL);
+	pthread_create(&thread, NULL, run_once, &reader);
+
+	exit = guest(p, OP_SWEEP, 3, rounds);
+	while (!ret && (exit == EXIT_SHARED || exit == EXIT_PRIVATE)) {
+		exits++;
+		ret = convert(p, 3, 1, exit == EXIT_PRIVATE ? PRIVATE : SHARED, PRESERVE, NULL);
+		if (exit == EXIT_SHARED)
+			punch_hole(p, 3, 1);
+		exit = vcpu_continue(p, 0);
+	}
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(EXIT_DONE, exit);
+	EXPECT_EQ(SMCCC_SUCCESS, p->regs[0].result);
+	EXPECT_EQ(2 * rounds, exits);
+
+	EXPECT_EQ(EXIT_DONE, guest(p, OP_WRITE, 3, SECRET));
+	pthread_join(thread, NULL);
+	WRITE_ONCE(busy_stop, true);
+	for (i = 0; i < NR_BUSY; i++)
+		pthread_join(busy[i], NULL);
+	EXPECT_EQ(0, reader.error);
+	EXPECT_EQ(0, reader.exits);
+	EXPECT_FALSE(can_access(host_page(p, 3)));
+}
 
 /*
  * Convert page by page to shared and back, as fast as can be, in the hope that the page
@@ -1518,7 +1840,7 @@ static void *flip(void *__r)
 	u64 page;
 	int ret;
 
-	while (!READ_ONCE(flip_stop)) {
+	while (!READ_ONCE(racers_stop)) {
 		for (page = 0; page < NR_PAGES; page++) {
 			ret = convert(r->p, page, 1, SHARED, ZERO, NULL);
 			if (ret == EPERM)
@@ -1539,25 +1861,29 @@ static void *flip(void *__r)
 }
 
 /*
- * A first fault races with a conversion to shared. Whoever wins, the host must never
+ * First faults race with a conversion to shared. Whoever wins, the host must never
  * get a page that is the guest's: what the guest wrote would be zeroed, or lost when
  * the host accesses it.
  */
 TEST_F_TIMEOUT(pvm, fault_races_with_conversion, 180)
 {
 	struct pvm *p = &self->p;
-	pthread_t thread;
-	struct racer r;
+	pthread_t thread, reader;
+	struct racer r, other;
 	enum exit exit;
 	u64 round, i;
 
-	for (round = 0; round < 20; round++) {
+	for (round = 0; round < 8; round++) {
 		r = (struct racer) { .p = p };
-		WRITE_ONCE(flip_stop, false);
+		other = (struct racer) {
+			.p = p, .cpu = 1, .op = OP_READ, .nr_pages = NR_PAGES,
+		};
+		WRITE_ONCE(racers_stop, false);
 		ASSERT_CONVERTS(p, 0, NR_PAGES, PRIVATE, PRESERVE);
 		pthread_create(&thread, NULL, flip, &r);
 		while (!READ_ONCE(r.exits) && !READ_ONCE(r.error))
 			sched_yield();
+		pthread_create(&reader, NULL, run_many, &other);
 		for (i = 0; i < NR_PAGES; i++) {
 			/* The last page first, for not to run in step. */
 			exit = guest(p, OP_WRITE, NR_PAGES - 1 - i, SECRET + i);
@@ -1565,9 +1891,11 @@ TEST_F_TIMEOUT(pvm, fault_races_with_conversion, 180)
 				exit = vcpu_continue(p, 0);
 			ASSERT_EQ(EXIT_DONE, exit);
 		}
-		WRITE_ONCE(flip_stop, true);
+		WRITE_ONCE(racers_stop, true);
 		pthread_join(thread, NULL);
+		pthread_join(reader, NULL);
 		ASSERT_EQ(0, r.error);
+		ASSERT_EQ(0, other.error);
 
 		for (i = 0; i < NR_PAGES; i++) {
 			ASSERT_CONVERT_FAILS(EPERM, i, p, i, 1, SHARED, PRESERVE);
@@ -1581,30 +1909,39 @@ TEST_F_TIMEOUT(pvm, fault_races_with_conversion, 180)
 
 /*
  * Pages leave the file under a guest that shares them, takes them back and writes to
- * them. Either the guest goes on or it has lost its page for good.
+ * them, and reads them on another vCPU. Either the guest goes on or it has lost its
+ * page for good.
  */
 TEST_F_TIMEOUT(pvm, holes_race_with_requests, 120)
 {
 	struct pvm *p = &self->p;
+	pthread_t thread, reader;
+	struct racer r, other;
 	u64 page, lost = 0;
-	pthread_t thread;
-	struct racer r;
 
 	ASSERT_CONVERTS(p, 0, NR_PAGES, PRIVATE, PRESERVE);
 
 	for (page = 0; page < NR_PAGES; page++) {
 		r = (struct racer) { .p = p, .page = page, .rounds = 20 };
+		other = (struct racer) {
+			.p = p, .cpu = 1, .op = OP_READ, .page = page, .nr_pages = 1,
+		};
+		WRITE_ONCE(racers_stop, false);
 		pthread_create(&thread, NULL, serve, &r);
+		pthread_create(&reader, NULL, run_many, &other);
 		while (!READ_ONCE(r.done)) {
 			punch_hole(p, page, 1);
 			usleep(page * 500);
 		}
+		WRITE_ONCE(racers_stop, true);
 		pthread_join(thread, NULL);
+		pthread_join(reader, NULL);
 
 		/* A page that was lost as it was taken back is no success either. */
 		if (!r.error && p->regs[0].result == SMCCC_INVALID &&
 		    guest(p, OP_READ, page, 0) == EXIT_LOST)
 			r.error = 1000 + EXIT_LOST;
+		ASSERT_TRUE(!other.error || other.error == 1000 + EXIT_LOST);
 		if (r.error == 1000 + EXIT_LOST) {
 			lost++;
 			ASSERT_EQ(EXIT_LOST, vcpu_continue(p, 0));
@@ -1615,6 +1952,7 @@ TEST_F_TIMEOUT(pvm, holes_race_with_requests, 120)
 			continue;
 		}
 		ASSERT_EQ(0, r.error);
+		ASSERT_EQ(0, other.error);
 		ASSERT_EQ(SMCCC_SUCCESS, p->regs[0].result);
 	}
 	TH_LOG("%lu of %u pages lost", lost, NR_PAGES);
@@ -1626,7 +1964,7 @@ static void *delete_memslot(void *__r)
 	struct racer *r = __r;
 	struct pvm *p = r->p;
 
-	while (!READ_ONCE(flip_stop)) {
+	while (!READ_ONCE(racers_stop)) {
 		if (!__vm_set_user_memory_region2(p->vm, TEST_SLOT, KVM_MEM_GUEST_MEMFD,
 						  TEST_GPA, 0, p->mem, p->fd, 0) ||
 		    errno != EPERM) {
@@ -1640,9 +1978,12 @@ static void *delete_memslot(void *__r)
 
 TEST_F_TIMEOUT(pvm, memslot_deletion_races_with_faults, 120)
 {
+	struct racer other = {
+		.p = &self->p, .cpu = 1, .op = OP_READ, .page = 1, .nr_pages = NR_PAGES - 1,
+	};
 	struct pvm *p = &self->p;
 	struct racer r = { .p = p };
-	pthread_t thread;
+	pthread_t thread, reader;
 	u64 round, i;
 
 	ASSERT_CONVERTS(p, 0, NR_PAGES, PRIVATE, PRESERVE);
@@ -1650,8 +1991,9 @@ TEST_F_TIMEOUT(pvm, memslot_deletion_races_with_faults, 120)
 	for (i = 1; i < NR_PAGES; i++)
 		ASSERT_SHARES(p, i, PRESERVE);
 
-	WRITE_ONCE(flip_stop, false);
+	WRITE_ONCE(racers_stop, false);
 	pthread_create(&thread, NULL, delete_memslot, &r);
+	pthread_create(&reader, NULL, run_many, &other);
 	while (!READ_ONCE(r.exits) && !READ_ONCE(r.error))
 		sched_yield();
 	for (round = 0; round < 20; round++) {
@@ -1664,9 +2006,80 @@ TEST_F_TIMEOUT(pvm, memslot_deletion_races_with_faults, 120)
 		EXPECT_EQ(EXIT_DONE, guest(p, OP_SHARE, 1, 0));
 		EXPECT_EQ(SMCCC_SUCCESS, p->regs[0].result);
 	}
-	WRITE_ONCE(flip_stop, true);
+	WRITE_ONCE(racers_stop, true);
 	pthread_join(thread, NULL);
+	pthread_join(reader, NULL);
 	ASSERT_EQ(0, r.error);
+	ASSERT_EQ(0, other.error);
+	ASSERT_EQ(0, other.exits);
+}
+
+/*
+ * Convert a page to shared and back, as fast as can be, until the guest has taken it
+ * back: then it must be the guest's alone.
+ */
+static void *flip_until_unshared(void *__r)
+{
+	struct racer *r = __r;
+	int ret;
+
+	do {
+		ret = convert(r->p, r->page, 1, SHARED, UNSPECIFIED, NULL);
+		if (ret)
+			break;
+		/* Fatal if the page is the guest's. */
+		WRITE_ONCE(host_page(r->p, r->page)[1], 0xbad);
+		do {
+			ret = convert(r->p, r->page, 1, PRIVATE, UNSPECIFIED, NULL);
+		} while (ret == EAGAIN);
+	} while (!ret && !READ_ONCE(racers_stop));
+
+	r->error = ret == EPERM ? 0 : ret ?: 1;
+	return NULL;
+}
+
+/*
+ * MEM_UNSHARE races with conversions of one page in both directions: it completes only
+ * when the file has the page as private.
+ */
+TEST_F_TIMEOUT(pvm, unshare_races_with_conversion, 120)
+{
+	struct pvm *p = &self->p;
+	pthread_t thread, reader;
+	struct racer r, other;
+	u64 round, tries = 0;
+	enum exit exit;
+
+	ASSERT_CONVERTS(p, 0, NR_PAGES, PRIVATE, PRESERVE);
+
+	for (round = 0; round < 50; round++) {
+		ASSERT_SHARES(p, 3, PRESERVE);
+
+		r = (struct racer) { .p = p, .page = 3 };
+		other = (struct racer) {
+			.p = p, .cpu = 1, .op = OP_READ, .page = 3, .nr_pages = 1,
+		};
+		WRITE_ONCE(racers_stop, false);
+		pthread_create(&thread, NULL, flip_until_unshared, &r);
+		pthread_create(&reader, NULL, run_many, &other);
+
+		exit = guest(p, OP_UNSHARE, 3, 0);
+		for (; exit == EXIT_PRIVATE && tries < 100000; tries++)
+			exit = vcpu_continue(p, 0);
+		ASSERT_EQ(EXIT_DONE, exit);
+		ASSERT_EQ(SMCCC_SUCCESS, p->regs[0].result);
+		ASSERT_EQ(0, host_pfn(host_page(p, 3)));
+		ASSERT_FALSE(can_access(host_page(p, 3)));
+		ASSERT_GUEST_WRITES(p, 3, SECRET);
+		pthread_join(thread, NULL);
+		WRITE_ONCE(racers_stop, true);
+		pthread_join(reader, NULL);
+		ASSERT_EQ(0, r.error);
+		ASSERT_EQ(0, other.error);
+		ASSERT_EQ(0, other.exits);
+		ASSERT_GUEST_READS(p, 3, SECRET);
+	}
+	TH_LOG("%lu exits for %lu requests", tries, round);
 }
 
 /* A VMM that dies while the guest waits for it. */

@@ -65,6 +65,20 @@ static void guest_code(u64 *private, gpa_t gpa)
 	guest_check(false, 0);
 }
 
+/* The page becomes the GHCB, for an exit that ends up in userspace. */
+static void guest_code_ghcb(u64 *private, gpa_t gpa)
+{
+	u64 *shared = (u64 *)SHARED_GVA;
+
+	guest_check(!pvalidate(private, false), 1);
+	guest_check(snp_page_state_change(gpa, GHCB_MSR_PSC_SHARED), 2);
+	guest_check(ghcb_register(gpa), 3);
+	ghcb_exit(shared, gpa, SVM_VMGEXIT_TERM_REQUEST);
+
+	/* Back in the guest: KVM has let go of the page. */
+	guest_check(false, 0);
+}
+
 static u64 offset_of(struct kvm_vm *vm, gpa_t gpa)
 {
 	struct userspace_mem_region *region = memslot2region(vm, 0);
@@ -124,7 +138,8 @@ static bool wants_private(struct kvm_vcpu *vcpu, gpa_t gpa)
 	return run->hypercall.args[2] & KVM_MAP_GPA_RANGE_ENCRYPTED;
 }
 
-static struct kvm_vm *create(struct kvm_vcpu **vcpu, gva_t *gva, gpa_t *gpa, u64 **hva)
+static struct kvm_vm *create(struct kvm_vcpu **vcpu, void *code, gva_t *gva, gpa_t *gpa,
+			     u64 **hva)
 {
 	struct vm_shape shape = {
 		.mode = VM_MODE_DEFAULT,
@@ -134,7 +149,7 @@ static struct kvm_vm *create(struct kvm_vcpu **vcpu, gva_t *gva, gpa_t *gpa, u64
 	struct userspace_mem_region *region;
 	struct kvm_vm *vm;
 
-	vm = __vm_create_with_vcpus(shape, 1, 0, guest_code, vcpu);
+	vm = __vm_create_with_vcpus(shape, 1, 0, code, vcpu);
 
 	*gva = vm_alloc_page(vm);
 	*gpa = addr_gva2gpa(vm, *gva);
@@ -159,7 +174,7 @@ static void test_conversions(void)
 	gpa_t gpa;
 	u64 *hva;
 
-	vm = create(&vcpu, &gva, &gpa, &hva);
+	vm = create(&vcpu, guest_code, &gva, &gpa, &hva);
 	hva[0] = FROM_HOST;
 
 	vm_sev_launch(vm, snp_default_policy(), NULL);
@@ -202,6 +217,50 @@ static void test_conversions(void)
 	kvm_vm_free(vm);
 }
 
+/*
+ * KVM holds on to the GHCB while userspace handles the exit, so the page can't become
+ * private, however often that is tried.
+ */
+static void test_ghcb(void)
+{
+	u64 error_offset;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	gva_t gva;
+	gpa_t gpa;
+	u64 *hva;
+	int i, r;
+
+	vm = create(&vcpu, guest_code_ghcb, &gva, &gpa, &hva);
+	vm_sev_launch(vm, snp_default_policy(), NULL);
+
+	vcpu_run(vcpu);
+	TEST_ASSERT(!wants_private(vcpu, gpa), "The guest should want the page shared");
+	gmem_set_shared(gmem_of(vm), offset_of(vm, gpa), PAGE_SIZE, ZERO);
+
+	vcpu_run(vcpu);
+	TEST_ASSERT_EQ(vcpu->run->exit_reason, KVM_EXIT_SYSTEM_EVENT);
+	TEST_ASSERT_EQ(vcpu->run->system_event.type, KVM_SYSTEM_EVENT_SEV_TERM);
+	TEST_ASSERT_EQ(vcpu->run->system_event.data[0], gpa);
+	TEST_ASSERT_EQ(READ_ONCE(hva[GHCB_SW_EXIT_CODE]), SVM_VMGEXIT_TERM_REQUEST);
+
+	for (i = 0; i < 3; i++) {
+		error_offset = -1ull;
+		r = __gmem_set_memory_attributes(gmem_of(vm), offset_of(vm, gpa), PAGE_SIZE,
+						 PRIVATE, 0, &error_offset);
+		TEST_ASSERT(r == -1 && errno == EAGAIN,
+			    "Wanted EAGAIN, got %d, errno = %d (%s)", r, errno, strerror(errno));
+		TEST_ASSERT_EQ(error_offset, offset_of(vm, gpa));
+	}
+
+	vcpu_run(vcpu);
+	TEST_ASSERT_EQ(vcpu->run->exit_reason, KVM_EXIT_SYSTEM_EVENT);
+	TEST_ASSERT_EQ(vcpu->run->system_event.data[0], GHCB_MSR_TERM_REQ);
+	gmem_set_private(gmem_of(vm), offset_of(vm, gpa), PAGE_SIZE, 0);
+
+	kvm_vm_free(vm);
+}
+
 /* A VMM that converts the wrong way, or not at all, is told so. */
 static void test_mismatch(void)
 {
@@ -211,7 +270,7 @@ static void test_mismatch(void)
 	gpa_t gpa;
 	u64 *hva;
 
-	vm = create(&vcpu, &gva, &gpa, &hva);
+	vm = create(&vcpu, guest_code, &gva, &gpa, &hva);
 	hva[0] = FROM_HOST;
 	vm_sev_launch(vm, snp_default_policy(), NULL);
 
@@ -236,7 +295,7 @@ static void test_launch_errors(void)
 	u64 *hva;
 	int r;
 
-	vm = create(&vcpu, &gva, &gpa, &hva);
+	vm = create(&vcpu, guest_code, &gva, &gpa, &hva);
 	vm_mem_add(vm, VM_MEM_SRC_ANONYMOUS, 1ul << 32, 1, 1, KVM_MEM_GUEST_MEMFD, -1, 0);
 	vm_mem_set_private(vm, 1ul << 32, PAGE_SIZE);
 	snp_vm_launch_start(vm, snp_default_policy());
@@ -252,15 +311,20 @@ static void test_launch_errors(void)
 	r = __vm_sev_ioctl(vm, KVM_SEV_SNP_LAUNCH_UPDATE, &update);
 	TEST_ASSERT(r == -1 && errno == EIO, "Wanted EIO, got %d, errno = %d", r, errno);
 
-	/* Not so before launch is final, and to private only. */
 	expect_unsupported(vm, gpa, PRIVATE, ZERO);
+
+	/* The page is as it was, until firmware takes it. */
+	hva[0] = FROM_HOST;
 	gmem_set_private(gmem_of(vm), offset_of(vm, gpa), PAGE_SIZE, PRESERVE);
-	expect_unsupported(vm, gpa, 0, PRESERVE);
+	gmem_set_shared(gmem_of(vm), offset_of(vm, gpa), PAGE_SIZE, PRESERVE);
+	TEST_ASSERT_EQ(READ_ONCE(hva[0]), FROM_HOST);
+	gmem_set_private(gmem_of(vm), offset_of(vm, gpa), PAGE_SIZE, PRESERVE);
 
 	r = __vm_sev_ioctl(vm, KVM_SEV_SNP_LAUNCH_UPDATE, &update);
 	TEST_ASSERT(!r, "Launch in place failed, errno = %d", errno);
 	TEST_ASSERT_EQ(update.len, 0);
 	TEST_ASSERT_EQ(update.uaddr, 0);
+	expect_unsupported(vm, gpa, 0, PRESERVE);
 
 	kvm_vm_free(vm);
 }
@@ -273,7 +337,7 @@ static void test_capabilities(void)
 	TEST_ASSERT_EQ(vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES), PRIVATE);
 	TEST_ASSERT_EQ(KVM_MEMORY_ATTRIBUTES2_TO_SHARED(modes), ZERO);
 	TEST_ASSERT_EQ(KVM_MEMORY_ATTRIBUTES2_TO_PRIVATE(modes), 0);
-	TEST_ASSERT_EQ(KVM_MEMORY_ATTRIBUTES2_PRE_LAUNCH_TO_SHARED(modes), ZERO);
+	TEST_ASSERT_EQ(KVM_MEMORY_ATTRIBUTES2_PRE_LAUNCH_TO_SHARED(modes), ZERO | PRESERVE);
 	TEST_ASSERT_EQ(KVM_MEMORY_ATTRIBUTES2_PRE_LAUNCH_TO_PRIVATE(modes), PRESERVE);
 	TEST_ASSERT(vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_FLAGS) & GUEST_MEMFD_FLAG_INIT_SHARED,
 		    "Memory of an SNP VM should be allowed to start out shared");
@@ -289,6 +353,7 @@ int main(void)
 	test_capabilities();
 	test_launch_errors();
 	test_conversions();
+	test_ghcb();
 	test_mismatch();
 
 	return 0;
