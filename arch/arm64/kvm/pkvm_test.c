@@ -45,10 +45,14 @@ static struct pkvm_test_vm *create_vm(struct kunit *test, unsigned long type)
 	struct kvm *kvm;
 
 	KUNIT_ASSERT_NOT_NULL(test, vm);
-	vm->kvm = kvm = alloc_pages_exact(sizeof(*kvm), GFP_KERNEL | __GFP_ZERO);
+	kvm = alloc_pages_exact(sizeof(*kvm), GFP_KERNEL | __GFP_ZERO);
+	vm->kvm = kvm;
 	vm->vcpu = alloc_pages_exact(sizeof(*vm->vcpu), GFP_KERNEL | __GFP_ZERO);
 	if (!kvm || !vm->vcpu) {
-		free_pages_exact(kvm, sizeof(*kvm));
+		if (kvm)
+			free_pages_exact(kvm, sizeof(*kvm));
+		if (vm->vcpu)
+			free_pages_exact(vm->vcpu, sizeof(*vm->vcpu));
 		KUNIT_FAIL_AND_ABORT(test, "no memory");
 	}
 
