@@ -71,7 +71,8 @@ reap()
 	local pid
 
 	for pid in "${CHILDREN[@]}"; do
-		kill -- "-$pid" 2>/dev/null || kill "$pid" 2>/dev/null
+		# One that has ended already must not turn into this program's exit status.
+		kill -- "-$pid" 2>/dev/null || kill "$pid" 2>/dev/null || true
 	done
 	CHILDREN=()
 }

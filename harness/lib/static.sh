@@ -737,7 +737,10 @@ tool_suite()
 	elif wanted_tool "$name" "${files[@]}"; then
 		say "Running $name on ${#files[@]} files"
 		case " $STARTED_TOOLS " in
-		*" $name "*) wait ;;
+		*" $name "*)
+			wait
+			CHILDREN=()
+			;;
 		*)
 			at gmem
 			"run_$name" > "$STATIC/$name.tip"
