@@ -50,9 +50,9 @@ kmake()
 tree_state()
 {
 	{
-		git -C "$LINUX" rev-parse 'HEAD^{tree}'
-		git -C "$LINUX" diff HEAD
-		git -C "$LINUX" ls-files -o --exclude-standard -z | (cd "$LINUX" && xargs -0r sha256sum)
+		git -C "$STACK_TREE" rev-parse 'HEAD^{tree}'
+		git -C "$STACK_TREE" diff HEAD
+		git -C "$STACK_TREE" ls-files -o --exclude-standard -z | (cd "$STACK_TREE" && xargs -0r sha256sum)
 		"$(cross)gcc" --version
 	} | hash_stdin
 }

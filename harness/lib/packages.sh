@@ -7,6 +7,9 @@ PACKAGES_BUILD=(build-essential flex bison bc libelf-dev libssl-dev uuid-dev lib
 PACKAGES_CROSS=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 PACKAGES_VM_X86=(qemu-system-x86)
 PACKAGES_VM_ARM64=(qemu-system-arm)
+PACKAGES_QEMU=(build-essential dpkg-dev flex bison ccache ninja-build pkgconf python3 python3-venv python3-setuptools
+	zlib1g-dev libglib2.0-dev)
+PACKAGES_VM_SNP=(seabios qemu-system-data)
 PACKAGES_SHELL=(busybox-static)
 PACKAGES_STATIC=(sparse coccinelle b4 python3-sphinx python3-yaml python3-ply python3-git shellcheck perl
 	ocaml "${PACKAGES_CROSS[@]}")

@@ -1,12 +1,44 @@
 # shellcheck shell=bash
-# The series: patches and files in this repository <-> commits in build/linux.
+# Stacks of patches: patches and files in this repository <-> commits in a git tree under build/.
+#
+# The series is the stack "kernel", which is meant unless in_stack says otherwise; each folder of harness/qemu is one on QEMU.
 #
 # Commits are made with plumbing, out of sight of the work tree, and with committer = author. So the same
 # series gives the same hashes, comparing is cheap, and only files that change are touched.
 
+# use_stack NAME: sets where a stack's git tree is and on which branch, where its patches, files and list lie, which source it is
+# made for, and the command for it.
+use_stack()
+{
+	STACK=$1
+	case $STACK in
+	kernel)
+		STACK_TREE=$LINUX STACK_BRANCH=gmem STACK_SOURCE=linux
+		STACK_HOME=$ROOT STACK_COVER=$HARNESS/cover-letter STACK_MAKE='./gmem tree' STACK_EXPORT='./gmem export'
+		;;
+	*)
+		STACK_TREE=$BUILD/qemu/$STACK/src STACK_BRANCH=$STACK STACK_SOURCE=qemu
+		STACK_HOME=$HARNESS/qemu/$STACK STACK_COVER=$STACK_HOME/cover-letter STACK_MAKE='./gmem qemu' STACK_EXPORT='./gmem qemu export'
+		;;
+	esac
+	STACK_NAME=${STACK_TREE#"$ROOT/"}
+}
+use_stack kernel
+
+# in_stack NAME COMMAND...: runs the function COMMAND for that stack.
+in_stack()
+{
+	local STACK STACK_TREE STACK_BRANCH STACK_SOURCE STACK_HOME STACK_COVER STACK_MAKE STACK_EXPORT STACK_NAME
+
+	use_stack "$1"
+	shift
+	"$@"
+}
+
+# Git in the stack's tree.
 lgit()
 {
-	git -C "$LINUX" -c core.quotePath=false -c core.abbrev=12 -c diff.noprefix=false -c diff.mnemonicPrefix=false \
+	git -C "$STACK_TREE" -c core.quotePath=false -c core.abbrev=12 -c diff.noprefix=false -c diff.mnemonicPrefix=false \
 		-c diff.interHunkContext=0 -c diff.context=3 -c core.commentChar='#' -c apply.whitespace=nowarn \
 		-c apply.ignoreWhitespace=no -c log.showSignature=false -c format.notes=false "$@"
 }
@@ -14,7 +46,7 @@ lgit()
 # Prints the lines of the series without comments, or of the given file.
 series_lines()
 {
-	sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "${1:-$ROOT/series}"
+	sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "${1:-$STACK_HOME/series}"
 }
 
 # patch_touches PATCH FILE
@@ -29,19 +61,19 @@ file_at_entry()
 	local n=$1 file=$2 out=$3 i patch scratch
 
 	for ((i = ${#SERIES[@]} - 1; i > n; i--)); do
-		patch=$ROOT/${SERIES[i]%% *}
+		patch=$STACK_HOME/${SERIES[i]%% *}
 		patch_touches "$patch" "$file" && break
 	done
 	if [ "$i" -le "$n" ]; then
-		cp -p "$ROOT/$file" "$out"
+		cp -p "$STACK_HOME/$file" "$out"
 		return
 	fi
 	scratch=$BUILD/series.scratch
 	rm -rf "$scratch"
 	mkdir -p "$scratch/$(dirname "$file")"
-	cp -p "$ROOT/$file" "$scratch/$file"
+	cp -p "$STACK_HOME/$file" "$scratch/$file"
 	for ((; i > n; i--)); do
-		patch=$ROOT/${SERIES[i]%% *}
+		patch=$STACK_HOME/${SERIES[i]%% *}
 		patch_touches "$patch" "$file" || continue
 		# The ceiling keeps git from taking the scratch directory for a part of this repository.
 		(cd "$scratch" && GIT_CEILING_DIRECTORIES=$BUILD git apply -R --whitespace=nowarn --include="$file" "$patch") ||
@@ -56,7 +88,7 @@ build_commits()
 {
 	local from=$1 n words patch file mode blob tree tmp=$BUILD/series.tmp
 
-	mapfile -t SERIES < <(series_lines "${2:-$ROOT/series}")
+	mapfile -t SERIES < <(series_lines "${2:-$STACK_HOME/series}")
 	rm -rf "$tmp"
 	mkdir -p "$tmp"
 	export GIT_INDEX_FILE=$tmp/index
@@ -64,15 +96,15 @@ build_commits()
 	TIP=$(lgit rev-parse "$from^{commit}")
 	for n in "${!SERIES[@]}"; do
 		read -r -a words <<< "${SERIES[n]}"
-		patch=$ROOT/${words[0]}
+		patch=$STACK_HOME/${words[0]}
 		[ -f "$patch" ] || die "the series names ${words[0]}, which is not there"
 		lgit mailinfo "$tmp/body" "$tmp/diff" < "$patch" > "$tmp/info" || die "${words[0]} is not a patch"
 		if grep -q '^diff --git ' "$tmp/diff"; then
 			lgit apply --cached --whitespace=nowarn "$patch" || die "${words[0]} does not apply"
 		fi
 		for file in "${words[@]:1}"; do
-			[ -f "$ROOT/$file" ] || die "the series names $file, which is not there"
-			[ -z "$(lgit ls-files -- "$file")" ] || die "$file is in the kernel already; it cannot be a new file"
+			[ -f "$STACK_HOME/$file" ] || die "the series names $file, which is not there"
+			[ -z "$(lgit ls-files -- "$file")" ] || die "$file is there already; it cannot be a new file"
 			file_at_entry "$n" "$file" "$tmp/file"
 			mode=100644
 			[ ! -x "$tmp/file" ] || mode=100755
@@ -92,7 +124,7 @@ build_commits()
 		      GIT_AUTHOR_DATE=$(sed -n 's/^Date: //p' "$tmp/info") \
 		      bash -c 'export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL \
 			       GIT_COMMITTER_DATE=$GIT_AUTHOR_DATE; exec git -C "$1" commit-tree -p "$2" -F "$3" "$4"' \
-		      - "$LINUX" "$TIP" "$tmp/message" "$tree") || die "${words[0]} cannot be committed"
+		      - "$STACK_TREE" "$TIP" "$tmp/message" "$tree") || die "${words[0]} cannot be committed"
 	done
 	unset GIT_INDEX_FILE
 	rm -rf "$tmp"
@@ -105,27 +137,27 @@ built_commits()
 
 	key=$({
 		lgit rev-parse base
-		cat "$ROOT/series" "$HARNESS/lib/series.sh"
-		series_files | (cd "$ROOT" && xargs -r -d '\n' sha256sum)
-		series_files | (cd "$ROOT" && xargs -r -d '\n' stat -c %A)
+		cat "$STACK_HOME/series" "$HARNESS/lib/series.sh"
+		series_files | (cd "$STACK_HOME" && xargs -r -d '\n' sha256sum)
+		series_files | (cd "$STACK_HOME" && xargs -r -d '\n' stat -c %A)
 	} | hash_stdin) || die "the series names files that are not there"
-	tip=$(sed -n "s/^$key //p" "$BUILD/stamps/series" 2>/dev/null || true)
+	tip=$(sed -n "s/^$key //p" "$BUILD/stamps/series-$STACK" 2>/dev/null || true)
 	if [ -n "$tip" ] && lgit cat-file -e "$tip^{commit}" 2>/dev/null; then
 		TIP=$tip
 		mapfile -t SERIES < <(series_lines)
 		return
 	fi
 	build_commits base
-	stamp series "$key $TIP"
+	stamp "series-$STACK" "$key $TIP"
 }
 
-# State of the work in build/linux. Each prints why not.
+# State of the work in the stack's tree. Each prints why not.
 unfinished()
 {
-	if [ -d "$LINUX/.git/rebase-merge" ] || [ -d "$LINUX/.git/rebase-apply" ]; then
+	if [ -d "$STACK_TREE/.git/rebase-merge" ] || [ -d "$STACK_TREE/.git/rebase-apply" ]; then
 		echo "a rebase is going on"
-	elif [ "$(lgit symbolic-ref -q --short HEAD)" != gmem ]; then
-		echo "the branch gmem is not checked out"
+	elif [ "$(lgit symbolic-ref -q --short HEAD)" != "$STACK_BRANCH" ]; then
+		echo "the branch $STACK_BRANCH is not checked out"
 	elif [ -n "$(lgit status --porcelain)" ]; then
 		echo "there are changes that are not committed (git status)"
 	fi
@@ -133,31 +165,31 @@ unfinished()
 
 unexported()
 {
-	[ "$(lgit rev-parse gmem)" = "$(lgit rev-parse -q --verify refs/gmem/exported)" ] ||
+	[ "$(lgit rev-parse "$STACK_BRANCH")" = "$(lgit rev-parse -q --verify refs/gmem/exported)" ] ||
 		echo "there are commits that are not exported"
 }
 
 have_tree()
 {
-	[ -d "$LINUX/.git" ]
+	[ -d "$STACK_TREE/.git" ]
 }
 
-# The source may change under the series: a newer package, another GMEM_LINUX.
+# The source may change under the patches: a newer package, another GMEM_LINUX or GMEM_QEMU.
 fresh_base()
 {
 	local why
 
 	have_tree || { import_base; return; }
-	[ -n "${GMEM_LINUX:-}" ] || [ -n "$(fetched_deb)" ] || return 0
-	[ "$(source_id)" != "$(cat "$LINUX/.git/gmem-source")" ] || return 0
+	[ -n "$(given_source)" ] || [ -n "$("fetched_$STACK_SOURCE")" ] || return 0
+	[ "$(source_id)" != "$(cat "$STACK_TREE/.git/gmem-source")" ] || return 0
 	why=$(unfinished)$(unexported)
-	[ -z "$why" ] || die "the kernel source has changed, but in $LINUX $why; export or drop that first"
-	say "The kernel source has changed; starting anew from it"
-	rm -rf "$LINUX"
+	[ -z "$why" ] || die "$(source_name) has changed, but in $STACK_TREE $why; export or drop that first"
+	say "$(source_name) has changed; starting anew from it"
+	rm -rf "$STACK_TREE"
 	import_base
 }
 
-# make_tree [soft]: build/linux becomes what the series says. With "soft", work that is not exported yet
+# make_tree [soft]: the stack's tree becomes what its list says. With "soft", work that is not exported yet
 # is left as it is and used, and said so.
 make_tree()
 {
@@ -165,29 +197,29 @@ make_tree()
 
 	fresh_base
 	# b4 looks for its settings at the top of the tree it works in. The kernel ignores such files.
-	if [ -z "$(lgit ls-files -- .b4-config)" ]; then
-		cp "$ROOT/.b4-config" "$LINUX/.b4-config"
+	if [ "$STACK" = kernel ] && [ -z "$(lgit ls-files -- .b4-config)" ]; then
+		cp "$ROOT/.b4-config" "$STACK_TREE/.b4-config"
 	fi
 	built_commits
-	if [ "$(lgit rev-parse gmem)" = "$TIP" ] && [ -z "$(unfinished)" ]; then
+	if [ "$(lgit rev-parse "$STACK_BRANCH")" = "$TIP" ] && [ -z "$(unfinished)" ]; then
 		lgit update-ref refs/gmem/exported "$TIP"
-		[ -n "$soft" ] || say "build/linux is what the series says: ${#SERIES[@]} commits on $(base_name)"
+		[ -n "$soft" ] || say "$STACK_NAME is what the series says: ${#SERIES[@]} commits on $(base_name)"
 		return
 	fi
 	why=$(unfinished)
 	[ -n "$why" ] || why=$(unexported)
 	if [ -n "$why" ]; then
 		if [ -n "$soft" ]; then
-			say "Using build/linux as it is: $why"
+			say "Using $STACK_NAME as it is: $why"
 			return
 		fi
-		die "build/linux is left alone, since $why." \
-		    "Keep that work with ./gmem export, or drop it with:" \
-		    "git -C build/linux checkout -f gmem && git -C build/linux reset --hard refs/gmem/exported && git -C build/linux clean -fd"
+		die "$STACK_NAME is left alone, since $why." \
+		    "Keep that work with $STACK_EXPORT, or drop it with:" \
+		    "git -C $STACK_NAME checkout -f $STACK_BRANCH && git -C $STACK_NAME reset --hard refs/gmem/exported && git -C $STACK_NAME clean -fd"
 	fi
 	lgit reset -q --keep "$TIP"
 	lgit update-ref refs/gmem/exported "$TIP"
-	say "build/linux now holds the series: ${#SERIES[@]} commits on $(base_name)"
+	say "$STACK_NAME now holds the series: ${#SERIES[@]} commits on $(base_name)"
 }
 
 base_name()
@@ -202,9 +234,10 @@ prepare_tree()
 
 # ---- export ----
 
-# directory_for SUBJECT COMMIT
+# directory_for SUBJECT COMMIT: where the patch lies. QEMU's lie beside their list.
 directory_for()
 {
+	[ "$STACK_SOURCE" = linux ] || { echo .; return; }
 	case $1 in
 	"KVM: selftests:"*) echo tools/testing/selftests/kvm ;;
 	"KVM: SEV:"*|"KVM: SVM:"*|"KVM: SNP:"*) echo arch/x86/kvm/svm ;;
@@ -233,12 +266,12 @@ check_exportable()
 {
 	local why commit subject wrong=()
 
-	have_tree || die "there is no build/linux; ./gmem tree makes it"
+	have_tree || die "there is no $STACK_NAME; $STACK_MAKE makes it"
 	why=$(unfinished)
-	[ -z "$why" ] || die "nothing is exported: in build/linux $why"
-	lgit merge-base --is-ancestor base gmem || die "nothing is exported: the branch gmem does not start at base"
-	[ -z "$(lgit rev-list --merges base..gmem)" ] || die "nothing is exported: the branch gmem has merges"
-	for commit in $(lgit rev-list --reverse base..gmem); do
+	[ -z "$why" ] || die "nothing is exported: in $STACK_NAME $why"
+	lgit merge-base --is-ancestor base "$STACK_BRANCH" || die "nothing is exported: the branch $STACK_BRANCH does not start at base"
+	[ -z "$(lgit rev-list --merges "base..$STACK_BRANCH")" ] || die "nothing is exported: the branch $STACK_BRANCH has merges"
+	for commit in $(lgit rev-list --reverse "base..$STACK_BRANCH"); do
 		subject=$(lgit log -1 --format=%s "$commit")
 		case $subject in
 		fixup!*|squash!*|amend!*) wrong+=("$subject") ;;
@@ -259,17 +292,18 @@ generate()
 
 	rm -rf "$out"
 	mkdir -p "$out"
-	sed '/^[^#]/,$d' "$ROOT/series" > "$out/series"
+	sed '/^[^#]/,$d' "$STACK_HOME/series" > "$out/series"
 	for commit in $(lgit rev-list --reverse "base..$tip"); do
 		n=$((n + 1))
 		subject=$(lgit log -1 --format=%s "$commit")
 		dir=$(directory_for "$subject" "$commit")
 		name=$(lgit log -1 --format=%f "$commit" | cut -c1-52 | sed 's/[-.]*$//')
-		name=$dir/$(printf '%04d' "$n")-$name.patch
+		name=$(printf '%04d' "$n")-$name.patch
+		[ "$dir" = . ] || name=$dir/$name
 		fresh=() changed=()
 		while IFS=$'\t' read -r status file; do
 			if lgit cat-file -e "base:$file" 2>/dev/null; then
-				# Whatever happens to a file of the kernel is a change.
+				# Whatever happens to a file of the source is a change.
 				changed+=("$file")
 				continue
 			fi
@@ -300,13 +334,13 @@ generate()
 # series_files [SERIES]: every file that belongs to it.
 series_files()
 {
-	series_lines "${1:-$ROOT/series}" | tr ' ' '\n' | sort
+	series_lines "${1:-$STACK_HOME/series}" | tr ' ' '\n' | sort
 }
 
-# Patches that lie in the repository, named in the series or not. Those of other topics are none of the series' business.
+# Patches that lie with the stack, named in the series or not. Those of other topics are none of the series' business.
 stray_patches()
 {
-	cd "$ROOT" || return 1
+	cd "$STACK_HOME" || return 1
 	find . \( -path ./build -o -path ./harness -o -path ./.git \) -prune -o \
 		-name '[0-9][0-9][0-9][0-9]-*.patch' -print | sed 's,^\./,,' |
 		grep -vxF -f <(for topic in $(topics); do series_files "series.$topic"; done) || true
@@ -317,28 +351,28 @@ export_series()
 	local out=$BUILD/export file new
 
 	check_exportable
-	generate gmem "$out"
+	generate "$STACK_BRANCH" "$out"
 	new=$(series_files "$out/series")
 	while read -r file; do
 		if ! grep -qxF "$file" <<< "$new"; then
-			rm -f "$ROOT/$file"
-			rmdir -p --ignore-fail-on-non-empty "$(dirname "$file")" 2>/dev/null || true
+			rm -f "$STACK_HOME/$file"
+			(cd "$STACK_HOME" && rmdir -p --ignore-fail-on-non-empty "$(dirname "$file")") 2>/dev/null || true
 		fi
 	done < <(series_files; stray_patches)
 	while read -r file; do
-		put_file "$out/$file" "$ROOT/$file"
+		put_file "$out/$file" "$STACK_HOME/$file"
 	done < <(cd "$out" && find . -type f | sed 's,^\./,,')
 	rm -rf "$out"
 
 	# What was written must give back what was there.
 	build_commits base
-	[ "$(lgit rev-parse "$TIP^{tree}")" = "$(lgit rev-parse 'gmem^{tree}')" ] ||
-		die "the exported series does not give the tree that was exported; this is a bug of gmem export"
-	[ "$(lgit log --format='%an %ae %at%n%B' "base..$TIP")" = "$(lgit log --format='%an %ae %at%n%B' base..gmem)" ] ||
+	[ "$(lgit rev-parse "$TIP^{tree}")" = "$(lgit rev-parse "$STACK_BRANCH^{tree}")" ] ||
+		die "the exported series does not give the tree that was exported; this is a bug of $STACK_EXPORT"
+	[ "$(lgit log --format='%an %ae %at%n%B' "base..$TIP")" = "$(lgit log --format='%an %ae %at%n%B' "base..$STACK_BRANCH")" ] ||
 		die "the exported series does not give the commit messages that were exported." \
 		    "A message must not hold a line that is --- or that starts a diff, nor begin with a [tag]."
 	# Same commits, the committer set to the author: from here on hashes repeat.
-	lgit update-ref refs/heads/gmem "$TIP"
+	lgit update-ref "refs/heads/$STACK_BRANCH" "$TIP"
 	lgit update-ref refs/gmem/exported "$TIP"
 	say "Exported ${#SERIES[@]} commits"
 }
@@ -359,18 +393,18 @@ mbox_of()
 		tidy_mbox "$letters"
 }
 
-# make_mbox: to stdout, the branch gmem with its cover letter.
+# make_mbox: to stdout, the stack's branch with its cover letter.
 make_mbox()
 {
 	local LAST
 
-	[ "$(lgit rev-list --count base..gmem)" -gt 0 ] || die "the series is empty: there is nothing to put in a mailbox"
-	LAST=$(lgit log -1 --format=%at gmem)
+	[ "$(lgit rev-list --count "base..$STACK_BRANCH")" -gt 0 ] || die "the series is empty: there is nothing to put in a mailbox"
+	LAST=$(lgit log -1 --format=%at "$STACK_BRANCH")
 	# The cover letter is the description of the branch, dated as the last patch. Its author is theirs.
-	GIT_COMMITTER_NAME=$(lgit log -1 --format=%an gmem) GIT_COMMITTER_EMAIL=$(lgit log -1 --format=%ae gmem) \
-	GIT_COMMITTER_DATE=$(lgit log -1 --format=%aD gmem) \
-	GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=branch.gmem.description GIT_CONFIG_VALUE_0=$(cat "$HARNESS/cover-letter") \
-		mbox_of 1 --cover-letter --cover-from-description=subject base..gmem
+	GIT_COMMITTER_NAME=$(lgit log -1 --format=%an "$STACK_BRANCH") GIT_COMMITTER_EMAIL=$(lgit log -1 --format=%ae "$STACK_BRANCH") \
+	GIT_COMMITTER_DATE=$(lgit log -1 --format=%aD "$STACK_BRANCH") \
+	GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=branch.$STACK_BRANCH.description GIT_CONFIG_VALUE_0=$(cat "$STACK_COVER") \
+		mbox_of 1 --cover-letter --cover-from-description=subject "base..$STACK_BRANCH"
 }
 
 # git am stops at a message without a patch, as the cover letter is one. At the end of the mailbox, behind a
@@ -408,7 +442,7 @@ topics()
 {
 	local file
 
-	for file in "$ROOT"/series.*; do
+	for file in "$STACK_HOME"/series.*; do
 		[ ! -f "$file" ] || echo "${file##*/series.}"
 	done
 }
@@ -416,7 +450,7 @@ topics()
 # build_topic TOPIC: makes its commits, which refs/gmem/TOPIC then names.
 build_topic()
 {
-	build_commits base "$ROOT/series.$1"
+	build_commits base "$STACK_HOME/series.$1"
 	lgit update-ref "refs/gmem/$1" "$TIP"
 }
 
@@ -433,7 +467,7 @@ make_topic_mbox()
 # write_mbox [TOPIC]
 write_mbox()
 {
-	local name=${1:-gmem} make=(make_mbox)
+	local name=${1:-$STACK_BRANCH} make=(make_mbox)
 
 	if [ $# -gt 0 ]; then
 		topics | grep -qxF -e "$1" || die "there is no topic '$1'" "There are: $(topics | tr '\n' ' ')"

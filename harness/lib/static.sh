@@ -60,11 +60,17 @@ at()
 prepare_static()
 {
 	need "${PACKAGES_SOURCE[@]}" "${PACKAGES_BUILD[@]}" "${PACKAGES_STATIC[@]}"
-	prepare_tree
 	kernel_env
-	TIP=$(lgit rev-parse gmem)
-	mapfile -t COMMITS < <(lgit rev-list --reverse base..gmem)
-	mapfile -t TOUCHED < <(lgit diff --no-renames --name-only --diff-filter=AM base gmem)
+	prepare_stack
+}
+
+# The stack's commits, and the work tree.
+prepare_stack()
+{
+	prepare_tree
+	TIP=$(lgit rev-parse "$STACK_BRANCH")
+	mapfile -t COMMITS < <(lgit rev-list --reverse "base..$STACK_BRANCH")
+	mapfile -t TOUCHED < <(lgit diff --no-renames --name-only --diff-filter=AM base "$STACK_BRANCH")
 	mkdir -p "$STATIC"
 	if [ ! -e "$TREE/.git" ]; then
 		say "Making a work tree for the static checks (half a minute)"
@@ -146,20 +152,20 @@ series_matches()
 	local why
 
 	why=$(unfinished)
-	[ -z "$why" ] || { echo "build/linux: $why"; return 1; }
+	[ -z "$why" ] || { echo "$STACK_NAME: $why"; return 1; }
 	build_commits base
-	[ "$(lgit rev-parse gmem)" = "$TIP" ] || { echo "build/linux holds other commits than the series"; return 1; }
+	[ "$(lgit rev-parse "$STACK_BRANCH")" = "$TIP" ] || { echo "$STACK_NAME holds other commits than the series"; return 1; }
 }
 
 export_repeats()
 {
 	local out=$STATIC/export file bad=0
 
-	generate gmem "$out"
+	generate "$STACK_BRANCH" "$out"
 	diff <(series_files "$out/series") <(series_files) || bad=1
 	diff <(series_files | grep '\.patch$') <(stray_patches | sort) || bad=1
 	while read -r file; do
-		cmp "$out/$file" "$ROOT/$file" || bad=1
+		cmp "$out/$file" "$STACK_HOME/$file" || bad=1
 	done < <(cd "$out" && find . -type f | sed 's,^\./,,')
 	rm -rf "$out"
 	return $bad
@@ -167,9 +173,9 @@ export_repeats()
 
 mbox_applies()
 {
-	make_mbox > "$STATIC/gmem.mbox" || return 1
-	am_gives_tree "$STATIC/gmem.mbox" gmem || return 1
-	names_base "$STATIC/gmem.mbox"
+	make_mbox > "$STATIC/$STACK.mbox" || return 1
+	am_gives_tree "$STATIC/$STACK.mbox" "$STACK_BRANCH" || return 1
+	names_base "$STATIC/$STACK.mbox"
 }
 
 names_base()
@@ -239,7 +245,7 @@ maintainers_cover()
 
 no_signoff()
 {
-	! lgit log --format='%h %s%n%B' base..gmem | grep -i '^Signed-off-by:'
+	! lgit log --format='%h %s%n%B' "base..$STACK_BRANCH" | grep -i '^Signed-off-by:'
 }
 
 # ---- each patch ----
@@ -255,7 +261,7 @@ suite_checkpatch()
 	[ -z "${FILTER:-}" ] || printf '%s\n' "${names[@]/#/checkpatch.}" | grep -qF -e "$FILTER" || return 0
 	# checkpatch looks into the tree around the patch, for included files and names in mixed case: the end of the series has
 	# what its commits have. The first run leaves notes on the tree for the others.
-	at gmem
+	at "$STACK_BRANCH"
 	rm -rf "$STATIC/checkpatch"
 	mkdir -p "$STATIC/checkpatch"
 	checkpatch "${COMMITS[0]}"
@@ -317,6 +323,70 @@ checkpatch_says()
 	[ -f "$out" ] || { echo "checkpatch did not run"; return 1; }
 	grep -v '^$' "$out" || true
 	! grep -qE '^(ERROR|WARNING|CHECK):' "$out"
+}
+
+# ---- the patches for QEMU ----
+
+# in_stack: its commits and a work tree of its own, in its own style.
+check_qemu()
+{
+	local TIP COMMITS TOUCHED TREE=$STATIC/qemu-$STACK commit n=0 name t0=$SECONDS
+
+	begin_suite "qemu_$STACK"
+	if [ -z "${FILTER:-}" ] || [[ $SUITE == *"$FILTER"* ]] || [[ $FILTER == "$SUITE".* ]]; then
+		prepare_stack
+		check tree series_matches
+		check export export_repeats
+		check mbox mbox_applies
+		check signoff no_signoff
+		at "$STACK_BRANCH"
+		for commit in "${COMMITS[@]}"; do
+			check "checkpatch-$(commit_name "$commit")" qemu_checkpatch "$commit"
+		done
+	fi
+	end_suite $((SECONDS - t0))
+}
+
+# MAINTAINERS: QEMU's checkpatch asks about it with each new file; who sends the patches decides on that.
+qemu_checkpatch()
+{
+	local out
+
+	out=$(lgit format-patch -1 --stdout --no-signature "$1" |
+		(cd "$TREE" && ./scripts/checkpatch.pl -q --no-summary --no-signoff - 2>&1) |
+		awk 'BEGIN { RS = ""; ORS = "\n\n" } !/MAINTAINERS need updating/') || true
+	printf '%s' "$out"
+	[ -z "$out" ]
+}
+
+# in_stack: each of its commits builds, without a warning in what the stack changes.
+build_qemu_commits()
+{
+	local TIP COMMITS TOUCHED TREE=$STATIC/qemu-$STACK QEMU_PROGRAM QEMU_OPTIONS MESON commit t0=$SECONDS
+
+	begin_suite "qemu_$STACK"
+	qemu_options
+	need "${PACKAGES_QEMU[@]}"
+	prepare_stack
+	find_meson
+	configure_qemu "$TREE" "$OBJ/qemu-$STACK" "$STATIC/build.log"
+	say "Building QEMU at each of ${#COMMITS[@]} commits (the first from nothing)"
+	for commit in "${COMMITS[@]}"; do
+		check "$(commit_name "$commit")" build_qemu_commit "$commit"
+	done
+	end_suite $((SECONDS - t0))
+}
+
+build_qemu_commit()
+{
+	local log=$STATIC/build.log
+
+	at "$1" || return 1
+	make_qemu "$OBJ/qemu-$STACK" > "$log" 2>&1 || {
+		grep -E 'error:|FAILED' "$log" || tail -n 5 "$log"
+		return 1
+	}
+	! qemu_warnings "$log"
 }
 
 # ---- patches of other topics ----
@@ -795,12 +865,17 @@ skip_untouched()
 
 test_static()
 {
+	local stack
+
 	start_results static
 	prepare_static
 	suite harness suite_harness
 	suite series suite_series
 	suite checkpatch suite_checkpatch
 	suite topics suite_topics
+	for stack in $(qemu_stacks); do
+		in_stack "$stack" check_qemu
+	done
 	start_tool docs 'Documentation/*.rst'
 	tool_suite kerneldoc 'make: error' '*.c' '*.h'
 	tool_suite cocci 'script:0:' '*.c' '*.h'
@@ -811,8 +886,13 @@ test_static()
 # Not part of "all": an hour and more of compiling, which is for whoever changes the series.
 test_builds()
 {
+	local stack
+
 	start_results builds
 	prepare_static
 	suite patches suite_patches
 	suite variants suite_variants
+	for stack in $(qemu_stacks); do
+		in_stack "$stack" build_qemu_commits
+	done
 }
