@@ -116,7 +116,7 @@ kconfig_hash()
 
 log_tail()
 {
-	grep -nE 'error|Error|ERROR|undefined|warning:' "$1" | head -n 30 >&2
+	grep -nE 'error|Error|ERROR|undefined|warning:' "$1" | head -n 30 >&2 || true
 	tail -n 15 "$1" >&2
 }
 
