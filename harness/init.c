@@ -15,7 +15,8 @@
  *	Z				all done; without this line the run has failed
  *
  * The kernel command line says what to do: gmem_mode=test, run (the one program /demo, its output
- * unchanged, then "Z status") or shell; gmem_port=ttyS1 which port is the second one.
+ * unchanged, then "Z status") or shell; gmem_port=ttyS1 which port is the second one; gmem_log=0xe9 at which I/O
+ * port an emulator takes lines for its log, so that what it writes there can be laid at the right suite.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -40,6 +41,9 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __x86_64__
+#include <sys/io.h>
+#endif
 
 #define TESTS_DIR	"/tests"
 #define CGROUP		"/sys/fs/cgroup/test"
@@ -128,6 +132,24 @@ static void mark(const char *suite)
 
 	snprintf(buf, sizeof(buf), "<5>gmem: now running %s\n", suite);
 	write_file("/dev/kmsg", buf);
+}
+
+/* The same in the log of the emulator, if it has one. */
+static void log_mark(const char *word, const char *suite)
+{
+#ifdef __x86_64__
+	const char *port = getenv("gmem_log");
+	char buf[256], *p = buf;
+
+	if (!port || ioperm(strtoul(port, NULL, 0), 1, 1))
+		return;
+	snprintf(buf, sizeof(buf), "%s %s\n", word, suite);
+	while (*p)
+		outb(*p++, strtoul(port, NULL, 0));
+#else
+	(void)word;
+	(void)suite;
+#endif
 }
 
 /* ---- test output into cases ---- */
@@ -447,8 +469,42 @@ static bool kill_all(void)
 	return false;
 }
 
+/*
+ * A program NAME.ko is a module with tests. It leaves their results in debugfs, in NAME/results; reading that may be what
+ * runs them.
+ */
+static int module_child(const char *path, char *const argv[])
+{
+	char name[128], buf[4096], *args = argv[1] ? argv[1] : "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC), in;
+	ssize_t n;
+
+	snprintf(name, sizeof(name), "%s", argv[0]);
+	name[strcspn(name, ".")] = '\0';
+	if (fd < 0 || syscall(SYS_finit_module, fd, args, 0)) {
+		printf("cannot load %s: %s\n", path, strerror(errno));
+		return 1;
+	}
+	snprintf(buf, sizeof(buf), "/sys/kernel/debug/%s/results", name);
+	in = open(buf, O_RDONLY | O_CLOEXEC);
+	if (in < 0) {
+		printf("cannot read %s: %s\n", buf, strerror(errno));
+		return 1;
+	}
+	while ((n = read(in, buf, sizeof(buf))) > 0)
+		if (write(1, buf, n) != n)
+			return 1;
+	close(in);
+	if (n < 0 || syscall(SYS_delete_module, name, O_NONBLOCK)) {
+		printf("%s %s: %s\n", n < 0 ? "cannot read the results of" : "cannot unload", name, strerror(errno));
+		return 1;
+	}
+	return 0;
+}
+
 static void child(struct test *t, int out)
 {
+	size_t len = strlen(t->argv[0]);
 	char path[512];
 	sigset_t none;
 	int i;
@@ -468,6 +524,8 @@ static void child(struct test *t, int out)
 	/* Where kselftest runs them, too: some open their own file again, by the name they were called by. */
 	if (chdir(TESTS_DIR))
 		_exit(127);
+	if (len > 3 && !strcmp(t->argv[0] + len - 3, ".ko"))
+		exit(module_child(path, t->argv));
 	execv(path, t->argv);
 	dprintf(2, "cannot run %s: %s\n", path, strerror(errno));
 	_exit(127);
@@ -505,6 +563,7 @@ static void run_test(struct test *t)
 
 	emit("S\t%s\t%d", t->suite, t->seconds);
 	mark(t->suite);
+	log_mark("begin", t->suite);
 	tap_init(&tap, t->suite, start);
 
 	for (i = 0; t->settings[i]; i++) {
@@ -598,6 +657,7 @@ static void run_test(struct test *t)
 	for (i = 0; t->settings[i]; i++)
 		if (t->settings[i][0] == '/' && old[i][0])
 			write_file(t->settings[i], old[i]);
+	log_mark("end", t->suite);
 	emit("E\t%s\t%.3f", t->suite, now() - start);
 }
 

@@ -46,7 +46,7 @@ kmake()
 	make -C "$1" O="$2" ARCH="$KARCH" CROSS_COMPILE="$cross" CC="ccache ${cross}gcc" HOSTCC='ccache gcc' "${@:3}"
 }
 
-# What the kernel tree in build/linux holds now, committed or not, as one hash.
+# What the stack's tree holds now, committed or not, as one hash.
 tree_state()
 {
 	{
@@ -123,13 +123,15 @@ log_tail()
 # build_kernel debug|fast
 build_kernel()
 {
-	local kind=$1 obj=$OUT/$1 log=$OUT/$1.log frags=() frag want total=$KERNEL_OBJECTS
+	local kind=$1 obj=$OUT/$1 log=$OUT/$1.log frags=() frag want total=$KERNEL_OBJECTS targets=("${IMAGE##*/}")
 
 	need "${PACKAGES_BUILD[@]}" "${ARCH_PACKAGES_BUILD[@]}"
 	kernel_env
 	for frag in common "$KARCH" "$kind" "$kind-$KARCH"; do
 		[ ! -f "$HARNESS/config/$frag.config" ] || frags+=("$HARNESS/config/$frag.config")
 	done
+	# What a module of our own is linked with comes from the target "modules", even where the kernel has none.
+	! grep -qx CONFIG_MODULES=y "${frags[@]}" || targets+=(modules)
 	want="$(tree_state) $(cat "${frags[@]}" | hash_stdin)"
 	if stamped "kernel-$KARCH-$kind" "$want" && [ -f "$obj/$IMAGE" ]; then
 		say "The $KARCH $kind kernel is built already"
@@ -140,7 +142,7 @@ build_kernel()
 	say "Building the $KARCH $kind kernel (from nothing: 10 to 20 minutes on 2 cores; after a change, much less)"
 	[ ! -f "$obj/vmlinux" ] || total=0
 	with_progress "$log" objects "$total" '^  (CC|AS|LD|AR|HOSTCC|GEN|UPD)' \
-		kmake "$LINUX" "$obj" -j"$JOBS" "${IMAGE##*/}" || {
+		kmake "$LINUX" "$obj" -j"$JOBS" "${targets[@]}" || {
 		log_tail "$log"
 		die "the $KARCH $kind kernel does not build; the whole log is $log"
 	}
@@ -149,6 +151,29 @@ build_kernel()
 		die "the $KARCH $kind kernel builds with warnings"
 	fi
 	stamp "kernel-$KARCH-$kind" "$want"
+}
+
+# The test module for the emulated SNP host, made for the debug kernel.
+build_module()
+{
+	local out=$OUT/modules log=$OUT/modules.log want
+
+	want="$(cat "$BUILD/stamps/kernel-$KARCH-debug") $(cd "$HARNESS/snp" && find . -type f -print0 | sort -z | xargs -0 sha256sum | hash_stdin)"
+	if stamped "modules-$KARCH" "$want" && [ -d "$out" ]; then
+		return
+	fi
+	unstamp "modules-$KARCH"
+	rm -rf "$out"
+	say "Building the test module for the SNP host"
+	kmake "$LINUX" "$OUT/debug" -j"$JOBS" M="$HARNESS/snp" MO="$out" modules > "$log" 2>&1 < /dev/null || {
+		log_tail "$log"
+		die "the module in harness/snp does not build; the whole log is $log"
+	}
+	if grep -q 'warning:' "$log"; then
+		grep 'warning:' "$log" >&2
+		die "the module in harness/snp builds with warnings"
+	fi
+	stamp "modules-$KARCH" "$want"
 }
 
 # The uAPI headers, for the selftests and for the demonstration.
@@ -227,7 +252,7 @@ own_programs()
 	local prog
 
 	{
-		programs test | grep -v '^base/'
+		programs test "$HARNESS/tests/$KARCH".*list | grep -vE '^base/|\.ko$'
 		lgit diff --no-renames --name-only --diff-filter=AM base -- "$SELFTESTS/*.c" |
 			sed -nE "s,^$SELFTESTS/(($KARCH/)?[^/]+)\.c\$,\1,p" | while read -r prog; do
 				if (in_makefile "$LINUX" "$prog") 2>/dev/null; then

@@ -169,7 +169,7 @@ named_in()
 	done | grep -q .
 }
 
-# select_tests LIST OUTPUT: the lines that are to run, for init.
+# select_tests LIST OUTPUT: the lines that are to run, for init. What they say about the emulator's log is in OUTPUT.log.
 select_tests()
 {
 	expand_tests "$1" | named "$(list_prefix "$1")" > "$2"
@@ -177,12 +177,14 @@ select_tests()
 	[ -s "$2" ] || [[ ${FILTER:-} == *kunit* ]] || named_in "$HARNESS"/tests/*.list || expand_tests "$1" > "$2"
 	[ -s "$2" ] || [ -n "${LONG:-}" ] || ! sed -n 's/^long[[:space:]]*//p' "$1" | named "$(list_prefix "$1")" | grep -q . ||
 		note "$FILTER is in $(basename "$1"), but for ./gmem test long only"
+	cp "$2" "$2.log"
+	sed -Ei 's/[[:space:]]log\??=[^[:space:]]*//g' "$2"
 }
 
-# Nothing is built for tests of the other architecture.
+# Nothing is built for tests of another part.
 named_elsewhere()
 {
-	[ -n "${FILTER:-}" ] && ! named_in "$HARNESS/tests/$KARCH".*list || return 1
+	[ -n "${FILTER:-}" ] && ! named_in "${LISTS[@]}" || return 1
 	! names_kunit || return 1
 	[[ $FILTER == *kunit* ]] || named_in "$HARNESS"/tests/*.list
 }
@@ -190,6 +192,7 @@ named_elsewhere()
 # FILTER is for KUnit's suites, which are called kunit_... on x86 and protected_kunit_... on arm64; and the kernel has KUnit.
 names_kunit()
 {
+	[ -z "$NO_KUNIT" ] || return 1
 	case ${FILTER:-}:$KARCH in
 	kunit*|protected_kunit*:arm64) grep -qx CONFIG_KUNIT=y "$HARNESS/config/debug-$KARCH.config" ;;
 	*) return 1 ;;
@@ -200,6 +203,12 @@ test_x86()
 {
 	start_results x86
 	run_x86
+}
+
+test_snp()
+{
+	start_results snp
+	run_snp
 }
 
 test_arm64()
@@ -221,6 +230,7 @@ test_long()
 run_x86()
 {
 	use_arch x86
+	LISTS=("$HARNESS/tests/x86.list")
 	! named_elsewhere || return 0
 	prepare_vm_tests
 	ACCEL=("${TCG[@]}")
@@ -231,6 +241,7 @@ run_x86()
 run_arm64()
 {
 	use_arch arm64
+	LISTS=("$HARNESS"/tests/arm64.*list)
 	! named_elsewhere || return 0
 	prepare_vm_tests
 	boot_tests protected arm64.protected.list kvm-arm.mode=protected 'Protected nVHE mode initialized'
@@ -239,6 +250,31 @@ run_arm64()
 	boot_tests vhe arm64.vhe.list kunit.enable=0 ': VHE mode initialized'
 	ARM64_CPU=$ARM64_NVHE_CPU
 }
+
+# The emulated SNP host: as it is, and with RMP instructions that often say "in use", as they do on hardware, so that the
+# kernel's loops around them turn.
+run_snp()
+{
+	local NO_KUNIT=1
+
+	use_arch x86
+	LISTS=("$HARNESS"/tests/x86.{snp,inuse}.list)
+	! named_elsewhere || return 0
+	need "${PACKAGES_VM_SNP[@]}"
+	build_qemu snp-host
+	prepare_vm_tests
+	ACCEL=("${SNP_ACCEL[@]}")
+	boot_tests snp x86.snp.list kunit.enable=0 "$SNP_ENABLED"
+	SNP_OPTIONS=${SNP_OPTIONS:+$SNP_OPTIONS,}x-snp-in-use=$IN_USE
+	LOG_ALLOWED=$IN_USE_LINE
+	boot_tests inuse x86.inuse.list kunit.enable=0 "$SNP_ENABLED"
+}
+SNP_ENABLED='SEV-SNP enabled'
+IN_USE=5
+IN_USE_LINE=injected
+LOG_ALLOWED=''
+# Which lists a part's programs are in, and whether they are all that it runs.
+LISTS=() NO_KUNIT=''
 
 prepare_vm_tests()
 {
@@ -249,6 +285,9 @@ prepare_vm_tests()
 	mkdir -p "$OUT"
 	program_origins > "$OUT/origins"
 	build_kernel debug
+	if programs test "${LISTS[@]}" | grep -q '\.ko$'; then
+		build_module
+	fi
 	mapfile -t progs < <(own_programs)
 	build_selftests "${progs[@]}"
 	build_base_selftests
@@ -296,8 +335,12 @@ boot_tests()
 	elif [ -z "${FILTER:-}" ]; then
 		add_case pass report 0 ''
 	fi
+	if [ -n "$EMULATOR" ]; then
+		log_case ''
+	fi
 	if [ -n "$expect" ] && ! grep -qF "$expect" "$dir/console.log"; then
 		unfiltered add_case fail mode 0 "the console does not say '$expect'"
+		[ -z "$EMULATOR" ] || grep -aE 'SEV|SNP|ccp|AMD-Vi' "$dir/console.log" >> "$RESULTS/$SUITE.out" || true
 	elif [ -n "$expect" ] && [ -z "${FILTER:-}" ]; then
 		add_case pass mode 0 ''
 	fi
@@ -310,6 +353,89 @@ unfiltered()
 	local FILTER=''
 
 	"$@"
+}
+
+# log_case SUITE: whether the emulator's log holds what was announced while SUITE ran, and nothing else; for '', the time when
+# none did.
+log_case()
+{
+	local out=$VM_DIR/log.check first
+
+	check_log "$1" "$(suite_log_patterns "$1")" "$LOG_ALLOWED" < "$VM_DIR/snp.log" > "$out"
+	if [ -s "$out" ]; then
+		first=$(head -n 1 "$out" | cut -c1-200)
+		sed 's/^/the log of the emulator: /' "$out" >> "$RESULTS/$SUITE.out"
+		unfiltered add_case fail log 0 "$first"
+	else
+		add_case pass log 0 ''
+	fi
+	rm -f "$out"
+}
+
+# suite_log_patterns SUITE: what its line in the list says, "log=..." and "log?=...".
+suite_log_patterns()
+{
+	awk -v suite="$1" '$1 == suite { for (i = 2; i <= NF; i++) if ($i ~ /^log\??=/) print $i; exit }' "$OUT/tests.list.log"
+}
+
+# check_log SUITE PATTERNS ALLOWED: reads the emulator's log and prints what is wrong with it. Init and tests write to it as well:
+#
+#	begin SUITE, end SUITE	what is between them belongs to this suite
+#	expect: TEXT		one later line of the suite has TEXT in it
+#
+# PATTERNS, for programs that cannot announce: regular expressions for lines, log=REGEX if there has to be one at least, log?=REGEX if
+# there may be. ALLOWED is the same as the latter, for the whole machine.
+check_log()
+{
+	LOG_SUITE=$1 LOG_PATTERNS=$2 LOG_ALLOWED=$3 awk '
+		BEGIN {
+			suite = ENVIRON["LOG_SUITE"]
+			allowed = ENVIRON["LOG_ALLOWED"]
+			n = split(ENVIRON["LOG_PATTERNS"], pattern, "\n")
+			for (i = 1; i <= n; i++)
+				if (sub(/^log=/, "", pattern[i]))
+					wanted[i]
+				else
+					sub(/^log\?=/, "", pattern[i])
+		}
+		# The guest writes its lines byte by byte; a line of QEMU, which is written at once, may lie in between.
+		{
+			line = held $0
+			held = ""
+			if ((at = index(line, "snp: cpu")) > 1) {
+				held = substr(line, 1, at - 1)
+				line = substr(line, at)
+			}
+		}
+		line ~ /^begin / { now = substr(line, 7); next }
+		line ~ /^end / { now = ""; next }
+		now != suite || line == "" { next }
+		line ~ /^expect: / { expected[++announced] = substr(line, 9); next }
+		{
+			for (i = 1; i <= announced; i++)
+				if (i in expected && index(line, expected[i])) {
+					delete expected[i]
+					next
+				}
+			for (i = 1; i <= n; i++)
+				if (line ~ pattern[i]) {
+					delete wanted[i]
+					next
+				}
+			if (allowed != "" && line ~ allowed)
+				next
+			print "not announced: " line
+		}
+		END {
+			if (held != "")
+				print "cut off: " held
+			for (i = 1; i <= announced; i++)
+				if (i in expected)
+					print "announced, but not there: " expected[i]
+			for (i = 1; i <= n; i++)
+				if (i in wanted)
+					print "no line matches: " pattern[i]
+		}'
 }
 
 # Reads what init says until the VM is gone.
@@ -336,7 +462,10 @@ read_results()
 			[ -z "$SUITE" ] || add_case "$a" "$b" "$c" "$d"
 			;;
 		E)
-			[ -z "$SUITE" ] || end_suite "$b"
+			[ -z "$SUITE" ] || {
+				[ -z "$EMULATOR" ] || log_case "$a"
+				end_suite "$b"
+			}
 			;;
 		H)
 			if [ $((SECONDS - told)) -ge 30 ]; then

@@ -32,13 +32,14 @@ make_initrd()
 				base=$work/bin/${prog//\//__}
 				case $prog in
 				base/*) built=$BASE_TESTS/${prog#base/} ;;
+				*.ko) built=$OUT/modules/$prog base=$OUT/modules/$prog ;;
 				*) built=$KVM_TESTS/$prog ;;
 				esac
 				[ -f "$built" ] ||
 					die "the test list names $prog, but the selftests have no such program"
-				[ "$base" -nt "$built" ] || "$(cross)strip" -o "$base" "$built"
+				[ "$base" = "$built" ] || [ "$base" -nt "$built" ] || "$(cross)strip" -o "$base" "$built"
 				echo "file /tests/$prog $base 0755 0 0"
-			done < <(programs "$mode")
+			done < <(programs "$mode" "${LISTS[@]}")
 			;;
 		esac
 		[ "$mode" != shell ] || echo "file /bin/busybox $(command -v busybox) 0755 0 0"
@@ -47,15 +48,16 @@ make_initrd()
 	mv "$out.tmp" "$out"
 }
 
-# What of the test lists is to run; a shell gets all that were built.
+# programs MODE LIST...: what of these test lists is to run; a shell gets all that were built.
 programs()
 {
-	local list
+	local mode=$1 list
 
-	if [ "$1" = shell ]; then
+	shift
+	if [ "$mode" = shell ]; then
 		(cd "$KVM_TESTS" && find . -type f -perm -100 ! -name '*.o' ! -name '*.so' | sed 's,^\./,,' | sort)
 	else
-		for list in "$HARNESS/tests/$KARCH".*list; do
+		for list in "$@"; do
 			expand_tests "$list"
 		done | awk '{ print $3 }' | sort -u
 	fi
@@ -103,19 +105,46 @@ choose_accel()
 	done
 }
 
-# start_vm KERNEL INITRD DIR APPEND: in the background; sets VM.
+# An emulated host with SEV-SNP: EMULATOR, QEMU with the patches of harness/qemu/snp-host, whose log counts. Empty: Debian's QEMU.
+EMULATOR=''
+SNP_ACCEL=(-accel "tcg,thread=multi" -cpu "EPYC-Milan,-hypervisor,+svm,+npt,check=off")
+# More machine options for it: GMEM_SNP=x-snp-enforce=off has every access allowed.
+SNP_OPTIONS=${GMEM_SNP:-}
+
+# x86_machine DIR: sets MACHINE.
+x86_machine()
+{
+	MACHINE=("${EMULATOR:-qemu-system-x86_64}" "${ACCEL[@]}" -m "$TEST_MEMORY")
+	if [ -z "$EMULATOR" ]; then
+		MACHINE+=(-machine q35)
+		return
+	fi
+	# Debian's firmware, as QEMU's source comes without. The log goes to stderr, and what is written to port 0xe9 goes to the
+	# same file: both append and neither buffers, so that the order is that of the events.
+	MACHINE+=(-L /usr/share/seabios -L /usr/share/qemu -machine "q35,x-snp-host=on${SNP_OPTIONS:+,$SNP_OPTIONS}"
+		-device "amd-iommu,intremap=on,x-snp=on" -device amd-psp -d guest_errors
+		-chardev "file,id=log,path=$1/snp.log,append=on" -device "isa-debugcon,iobase=0xe9,chardev=log")
+}
+
+# start_vm KERNEL INITRD DIR APPEND: in the background; sets VM and VM_DIR.
 start_vm()
 {
-	local kernel=$1 initrd=$2 dir=$3 append=$4 machine=()
+	local kernel=$1 initrd=$2 dir=$3 append=$4 machine=() errors=$3/qemu.log MACHINE
 
+	VM_DIR=$dir
 	mkdir -p "$dir"
-	rm -f "$dir/console.log" "$dir/raw.log" "$dir/output.txt"
+	rm -f "$dir/console.log" "$dir/raw.log" "$dir/output.txt" "$dir/snp.log"
 	: > "$dir/raw.log"
+	: > "$dir/qemu.log"
 	case $KARCH in
 	x86)
-		machine=(qemu-system-x86_64 "${ACCEL[@]}" -machine q35 -m "$TEST_MEMORY"
-			-serial "file:$dir/console.log" -serial "file:$dir/raw.log")
+		x86_machine "$dir"
+		machine=("${MACHINE[@]}" -serial "file:$dir/console.log" -serial "file:$dir/raw.log")
 		append="console=ttyS0 earlyprintk=serial tsc=reliable gmem_port=ttyS1 $append"
+		if [ -n "$EMULATOR" ]; then
+			errors=$dir/snp.log
+			append+=" gmem_log=0xe9"
+		fi
 		;;
 	arm64)
 		machine=(qemu-system-aarch64 -accel "tcg,thread=multi" -machine "virt,virtualization=on,gic-version=3"
@@ -128,7 +157,7 @@ start_vm()
 	"${machine[@]}" -smp "$TEST_CPUS" -nodefaults -display none -monitor none -no-reboot \
 		-kernel "$kernel" -initrd "$initrd" \
 		-append "panic=-1 page_poison=1 numa=fake=2 null_blk.nr_devices=0 $append" \
-		< /dev/null > "$dir/qemu.log" 2>&1 9>&- &
+		< /dev/null >> "$dir/qemu.log" 2>> "$errors" 9>&- &
 	VM=$!
 	set +m
 	CHILDREN+=("$VM")
@@ -214,14 +243,29 @@ run_program()
 	fi
 	[ "$KARCH" = x86 ] || grep -q 'Protected nVHE mode initialized' "$dir/console.log" ||
 		die "the VM's kernel has not enabled pKVM; its console is in $dir/console.log"
+	[ -z "$EMULATOR" ] || grep -q "$SNP_ENABLED" "$dir/console.log" ||
+		die "the VM's kernel has not enabled SEV-SNP; its console is in $dir/console.log"
 	[ "$status" = 0 ] || die "the program failed (exit status $status)"
+	[ -n "$EMULATOR" ] || return 0
+	check_log '' '' '' < "$dir/snp.log" > "$dir/log.check"
+	if [ -s "$dir/log.check" ]; then
+		cat "$dir/log.check" >&2
+		die "the emulator's log is not what the program announced; it is $dir/snp.log"
+	fi
 }
 
-# run_demo x86|arm64
+# run_demo x86|snp|arm64
 run_demo()
 {
-	use_arch "$1"
+	use_arch "${1/snp/x86}"
 	case $1 in
+	snp)
+		need "${PACKAGES_VM_SNP[@]}"
+		build_qemu snp-host
+		ACCEL=("${SNP_ACCEL[@]}")
+		ACCEL_NAME='an emulated host with SEV-SNP'
+		run_program run-snp 900 "the demonstration takes a minute or two" gmem-vmm-snp.c demo.c
+		;;
 	x86)
 		choose_accel
 		run_program run 900 "the demonstration takes a minute or two" gmem-vmm.c demo.c
