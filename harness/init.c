@@ -524,8 +524,13 @@ static void child(struct test *t, int out)
 	/* Where kselftest runs them, too: some open their own file again, by the name they were called by. */
 	if (chdir(TESTS_DIR))
 		_exit(127);
-	if (len > 3 && !strcmp(t->argv[0] + len - 3, ".ko"))
-		exit(module_child(path, t->argv));
+	if (len > 3 && !strcmp(t->argv[0] + len - 3, ".ko")) {
+		int status = module_child(path, t->argv);
+
+		/* Not exit(): that moves the file offset of the list, which the parent reads on. */
+		fflush(stdout);
+		_exit(status);
+	}
 	execv(path, t->argv);
 	dprintf(2, "cannot run %s: %s\n", path, strerror(errno));
 	_exit(127);
