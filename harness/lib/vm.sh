@@ -254,18 +254,11 @@ run_program()
 	fi
 }
 
-# run_demo x86|snp|arm64
+# run_demo x86|arm64
 run_demo()
 {
-	use_arch "${1/snp/x86}"
+	use_arch "$1"
 	case $1 in
-	snp)
-		need "${PACKAGES_VM_SNP[@]}"
-		build_qemu snp-host
-		ACCEL=("${SNP_ACCEL[@]}")
-		ACCEL_NAME='an emulated host with SEV-SNP'
-		run_program run-snp 900 "the demonstration takes a minute or two" gmem-vmm-snp.c demo.c
-		;;
 	x86)
 		choose_accel
 		run_program run 900 "the demonstration takes a minute or two" gmem-vmm.c demo.c
