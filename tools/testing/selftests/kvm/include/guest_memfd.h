@@ -36,6 +36,7 @@ struct gmem {
 };
 
 void gmem_require_in_place(void);
+void gmem_catch_sigbus(void);
 
 void gmem_open(struct gmem *g, u64 size, u64 flags);
 void gmem_map(struct gmem *g);

@@ -114,11 +114,17 @@ static void sigbus_handler(int sig)
 	signal(SIGBUS, SIG_DFL);
 }
 
-/* Skip the test unless there are VMs whose memory is converted in place. */
-void gmem_require_in_place(void)
+/* For host_access(), see below. */
+void gmem_catch_sigbus(void)
 {
 	struct sigaction sa = { .sa_handler = sigbus_handler };
 
+	sigaction(SIGBUS, &sa, NULL);
+}
+
+/* Skip the test unless there are VMs whose memory is converted in place. */
+void gmem_require_in_place(void)
+{
 #ifdef __x86_64__
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(IN_PLACE_VM_TYPE));
 #elif defined(__aarch64__)
@@ -128,8 +134,7 @@ void gmem_require_in_place(void)
 #endif
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES) & PRIVATE);
 
-	/* For host_access(), see below. */
-	sigaction(SIGBUS, &sa, NULL);
+	gmem_catch_sigbus();
 }
 
 /* Return whether the access went without a SIGBUS. */
