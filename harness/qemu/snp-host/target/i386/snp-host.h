@@ -1,9 +1,9 @@
 /*
  * Emulation of a host with AMD SEV, SEV-ES and SEV-SNP (TCG only)
  *
- * What one processor keeps is in CPUX86State. Here is what all of them share: the reverse map table
- * (RMP), the representation of encrypted memory, the keys, and what the security processor
- * (hw/i386/amd-psp.c) needs of both.
+ * What one processor keeps is in CPUX86State. Here is what all of them share:
+ * the reverse map table (RMP), the representation of encrypted memory, the
+ * keys, and what the security processor (hw/i386/amd-psp.c) needs of both.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -16,16 +16,19 @@
 #include "exec/memory.h"
 
 /*
- * Locking. "Exclusive" means that no vCPU executes: in work queued by async_safe_run_on_cpu(), or
- * between start_exclusive() and end_exclusive(). The RMP, the views and the keys are changed only
- * then; a vCPU that executes may read them without a lock. A vCPU that waits for exclusivity itself
- * has to look again afterwards: snp_host->generation tells whether anything has changed.
+ * Locking. "Exclusive" means that no vCPU executes: in work queued by
+ * async_safe_run_on_cpu(), or between start_exclusive() and end_exclusive().
+ * The RMP, the views and the keys are changed only then; a vCPU that executes
+ * may read them without a lock. A vCPU that waits for exclusivity itself has to
+ * look again afterwards: snp_host->generation tells whether anything has
+ * changed.
  */
 
 #define SNP_CBIT_POS        51
 #define SNP_CBIT            (1ULL << SNP_CBIT_POS)
 #define SNP_MAX_ASID        63      /* CPUID 0x8000001f ECX */
-#define SNP_MIN_SEV_ASID    32      /* CPUID 0x8000001f EDX; ES and SNP guests have 1..31 */
+/* CPUID 0x8000001f EDX; ES and SNP guests have 1..31 */
+#define SNP_MIN_SEV_ASID    32
 #define SNP_NUM_VMPLS       4
 
 /* An RMP entry as it lies in memory; Zen 3 and Zen 4. */
@@ -37,9 +40,11 @@ typedef struct RmpEntry {
 #define RMP_ASSIGNED        (1ULL << 0)
 #define RMP_PAGESIZE_2M     (1ULL << 1)
 #define RMP_IMMUTABLE       (1ULL << 2)
-#define RMP_SUBCOUNT_SHIFT  3       /* 9 bits, in the entry of a 2M-aligned page only */
+/* 9 bits, in the entry of a 2M-aligned page only */
+#define RMP_SUBCOUNT_SHIFT  3
 #define RMP_SUBCOUNT_MASK   (0x1ffULL << RMP_SUBCOUNT_SHIFT)
-#define RMP_GPA_SHIFT       12      /* gpa >> 12 in bits 50:12, so the field reads as the address */
+/* gpa >> 12 in bits 50:12, so the field reads as the address */
+#define RMP_GPA_SHIFT       12
 #define RMP_GPA_MASK        (((1ULL << 39) - 1) << RMP_GPA_SHIFT)
 #define RMP_ASID_SHIFT      51
 #define RMP_ASID_MASK       (0x3ffULL << RMP_ASID_SHIFT)
@@ -55,7 +60,8 @@ typedef struct RmpEntry {
 #define RMP_PERM_SSS        (1u << 4)
 #define RMP_PERM_ALL        0x1fu
 
-#define RMP_BOOKKEEPING     0x4000  /* one 64-bit counter for each ASID; entries follow */
+/* one 64-bit counter for each ASID; entries follow */
+#define RMP_BOOKKEEPING     0x4000
 
 static inline uint32_t rmp_asid(RmpEntry e)
 {
@@ -87,20 +93,26 @@ typedef enum SnpPageState {
     SNP_PAGE_GUEST_VALID,
 } SnpPageState;
 
-#define RMP_IOMMU_MARKER    0x2000000001ULL     /* bits 50:12 of Firmware-IOMMU pages */
+/* bits 50:12 of Firmware-IOMMU pages */
+#define RMP_IOMMU_MARKER    0x2000000001ULL
 
 typedef struct SnpHost {
     /* Configuration; constant once the machine runs. */
-    hwaddr rmp_base;            /* of the whole table, with the bookkeeping area */
+    /* of the whole table, with the bookkeeping area */
+    hwaddr rmp_base;
     uint64_t rmp_size;          /* RMP_END = rmp_base + rmp_size - 1 */
     uint8_t *rmp;               /* host address of rmp_base */
-    uint64_t pages;             /* number of entries: page frames 0..pages-1 are covered */
-    bool enforce;               /* off: instructions and PSP work, no access is ever refused */
-    uint32_t in_use_one_in;     /* 1 in N RMPUPDATE and PSMASH return "in use"; 0: none */
+    /* number of entries: page frames 0..pages-1 are covered */
+    uint64_t pages;
+    /* off: instructions and PSP work, no access is ever refused */
+    bool enforce;
+    /* 1 in N RMPUPDATE and PSMASH return "in use"; 0: none */
+    uint32_t in_use_one_in;
 
     /* State. */
     uint64_t generation;        /* counts changes of RMP or views; see above */
-    uint32_t *view;             /* for each page frame: SNP_VIEW_RAW, or the ASID; see snp_view() */
+    /* for each page frame: SNP_VIEW_RAW, or the ASID; see snp_view() */
+    uint32_t *view;
     uint64_t *key;              /* for each ASID; 0: none */
     uint64_t keys_made;
     bool *asid_enabled;         /* for each ASID: the PSP lets it VMRUN */
@@ -110,18 +122,23 @@ typedef struct SnpHost {
 extern SnpHost *snp_host;       /* NULL unless the machine has x-snp-host=on */
 
 /*
- * Called by the machine before CPUs are created. @rmp is RAM of @size bytes that lies at @base, both
- * multiples of 2 MiB.
+ * Called by the machine before CPUs are created. @rmp is RAM of @size bytes
+ * that lies at @base, both multiples of 2 MiB.
  */
-void snp_host_init(MemoryRegion *rmp, hwaddr base, uint64_t size, uint64_t pages,
+void snp_host_init(MemoryRegion *rmp, hwaddr base, uint64_t size,
+                   uint64_t pages,
                    bool enforce, uint32_t in_use_one_in);
 
-/* One line in QEMU's log (-d guest_errors): processor, rip, operation, address, RMP entry, reason. */
-void G_GNUC_PRINTF(4, 5) snp_log(CPUState *cs, const char *op, hwaddr spa, const char *fmt, ...);
+/*
+ * One line in QEMU's log (-d guest_errors): processor, rip, operation, address,
+ * RMP entry, reason.
+ */
+void G_GNUC_PRINTF(4, 5) snp_log(CPUState *cs, const char *op, hwaddr spa,
+                                 const char *fmt, ...);
 
 /*
- * MSRs that only an SNP host has, and its rules for others.  @env is that of the
- * vCPU that executes the instruction, after all intercepts.
+ * MSRs that only an SNP host has, and its rules for others.  @env is that of
+ * the vCPU that executes the instruction, after all intercepts.
  */
 typedef enum SnpMsrResult {
     SNP_MSR_OTHER,              /* none of these, or nothing against it */
@@ -138,23 +155,29 @@ bool snp_rmp_covers(hwaddr spa);
 /* The page's own entry; all zero if there is none. */
 RmpEntry snp_rmp_get(hwaddr spa);
 /*
- * The entry that counts for the page: if a 2M entry covers it, that entry with the gpa of this 4K page,
- * and *level2m set.
+ * The entry that counts for the page: if a 2M entry covers it, that entry with
+ * the gpa of this 4K page, and *level2m set.
  */
 RmpEntry snp_rmp_lookup(hwaddr spa, bool *level2m);
-/* Exclusive. Writes the entry, and keeps the ASID's counter and the sub-page count of the region. No flush. */
+/*
+ * Exclusive. Writes the entry, and keeps the ASID's counter and the sub-page
+ * count of the region. No flush.
+ */
 void snp_rmp_set(hwaddr spa, RmpEntry e);
 SnpPageState snp_page_state(hwaddr spa);
 const char *snp_page_state_name(SnpPageState s);
 /* Number of pages that the table's first 16 KiB have for the ASID. */
 uint64_t snp_rmp_asid_count(uint32_t asid);
-/* Exclusive. After RMP or views have changed: nothing of it may stay in a TLB. */
+/*
+ * Exclusive. After RMP or views have changed: nothing of it may stay in a TLB.
+ */
 void snp_flush_all(void);
 
 /*
- * May this access be done? Called when a TLB entry is filled, with the size that the (nested) page tables
- * give the page. Accesses to page tables come as MMU_DATA_STORE, reads too. On success, may take PAGE_WRITE
- * from *prot so that a later write asks again. On a fault, *error_code gets the bits that say why.
+ * May this access be done? Called when a TLB entry is filled, with the size
+ * that the (nested) page tables give the page. Accesses to page tables come as
+ * MMU_DATA_STORE, reads too. On success, may take PAGE_WRITE from *prot so that
+ * a later write asks again. On a fault, *error_code gets the bits that say why.
  */
 typedef enum SnpFault {
     SNP_FAULT_NONE,
@@ -165,13 +188,17 @@ typedef enum SnpFault {
 /* Bits of error codes (APM 15.36.10); those above 31 of #NPF only. */
 #define SNP_ERROR_RMP       (1ULL << 31)
 #define SNP_ERROR_ENC       (1ULL << 34)    /* the access was private */
-#define SNP_ERROR_SIZEM     (1ULL << 35)    /* PVALIDATE, RMPADJUST: size mismatch */
+/* PVALIDATE, RMPADJUST: size mismatch */
+#define SNP_ERROR_SIZEM     (1ULL << 35)
 #define SNP_ERROR_VMPL      (1ULL << 36)
 
 /* Host, and guests that are not SNP. */
 SnpFault snp_check_host(CPUX86State *env, hwaddr spa, uint64_t map_size,
                         MMUAccessType access, int *prot, uint64_t *error_code);
-/* SNP guests; @c: the access is private. @user: CPL 3, for the execute permissions of VMPLs. */
+/*
+ * SNP guests; @c: the access is private. @user: CPL 3, for the execute
+ * permissions of VMPLs.
+ */
 SnpFault snp_check_guest(CPUX86State *env, hwaddr spa, hwaddr gpa,
                          uint64_t map_size, MMUAccessType access, bool user,
                          bool c, int *prot, uint64_t *error_code);
@@ -197,8 +224,8 @@ typedef struct RmpUpdate {
 } RmpUpdate;
 
 /*
- * Exclusive. What the instructions do after their operands have been read and translated. They flush, and log
- * a status other than 0.
+ * Exclusive. What the instructions do after their operands have been read and
+ * translated. They flush, and log a status other than 0.
  */
 SnpStatus snp_rmpupdate(CPUX86State *env, hwaddr spa, const RmpUpdate *new);
 SnpStatus snp_psmash(CPUX86State *env, hwaddr spa);
@@ -221,8 +248,9 @@ SnpFault snp_rmpadjust(CPUX86State *env, const SnpGuestPage *page,
 /* --- translation: target/i386/tcg/system/excp_helper.c --- */
 
 /*
- * The operand of PVALIDATE or RMPADJUST, translated as for a read. Raises the faults of page tables, but what
- * the RMP has of the page itself is left to the instruction, with the second function to raise it.
+ * The operand of PVALIDATE or RMPADJUST, translated as for a read. Raises the
+ * faults of page tables, but what the RMP has of the page itself is left to the
+ * instruction, with the second function to raise it.
  */
 void x86_snp_translate(CPUX86State *env, vaddr addr, SnpGuestPage *page,
                        uintptr_t retaddr);
@@ -233,11 +261,12 @@ G_NORETURN void x86_snp_raise_fault(CPUX86State *env, vaddr addr,
 /* --- contents: target/i386/tcg/system/snp-view.c --- */
 
 /*
- * QEMU's RAM has each page in one of two representations. RAW is what DRAM would hold: what the host,
- * devices and the PSP see, and a guest without the C-bit. Otherwise it is what the guest of that ASID
- * sees with the C-bit. A TLB entry may exist only for the page's present view, so whoever asks for another
- * one has all TLBs flushed and the page converted by flipping it: RAW = XOR with a keystream of key and
- * address, which is its own inverse.
+ * QEMU's RAM has each page in one of two representations. RAW is what DRAM
+ * would hold: what the host, devices and the PSP see, and a guest without the
+ * C-bit. Otherwise it is what the guest of that ASID sees with the C-bit. A TLB
+ * entry may exist only for the page's present view, so whoever asks for another
+ * one has all TLBs flushed and the page converted by flipping it: RAW = XOR
+ * with a keystream of key and address, which is its own inverse.
  */
 #define SNP_VIEW_RAW    0
 
@@ -247,13 +276,14 @@ void snp_view_set(hwaddr spa, uint32_t asid);
 /* Whether a TLB entry may be made: the page is in that view, or is not RAM. */
 bool snp_view_is(hwaddr spa, uint32_t asid);
 /*
- * Exclusive. The contents stay, byte by byte, and are from now on taken for what that ASID sees: encryption
- * in place.
+ * Exclusive. The contents stay, byte by byte, and are from now on taken for
+ * what that ASID sees: encryption in place.
  */
 void snp_view_relabel(hwaddr spa, uint32_t asid);
 /*
- * On the thread of @cs, within cpu_exec(), with or without the BQL: stops the other vCPUs if the page has to be
- * flipped. What was translated before may be stale afterwards.
+ * On the thread of @cs, within cpu_exec(), with or without the BQL: stops the
+ * other vCPUs if the page has to be flipped. What was translated before may be
+ * stale afterwards.
  */
 void snp_view_want(CPUState *cs, hwaddr spa, uint32_t asid);
 /*
@@ -266,16 +296,22 @@ typedef struct SnpExclusive {
 } SnpExclusive;
 void snp_exclusive_begin(CPUState *cs, SnpExclusive *x);
 void snp_exclusive_end(CPUState *cs, SnpExclusive *x);
-/* Exclusive. A new key for the ASID; all of its pages go RAW with the old one first. */
+/*
+ * Exclusive. A new key for the ASID; all of its pages go RAW with the old one
+ * first.
+ */
 void snp_key_new(uint32_t asid);
 /*
- * Exclusive. Off: its pages go RAW, so that devices can use them. To be called by
- * every DEACTIVATE and DECOMMISSION.
+ * Exclusive. Off: its pages go RAW, so that devices can use them. To be called
+ * by every DEACTIVATE and DECOMMISSION.
  */
 void snp_asid_enable(uint32_t asid, bool on);
 bool snp_asid_enabled(uint32_t asid);
 
-/* --- for the PSP; exclusive. RAW memory, never through an IOMMU, no RMP checks. --- */
+/*
+ * --- for the PSP; exclusive. RAW memory, never through an IOMMU, no RMP
+ * checks. ---
+ */
 bool snp_phys_read(hwaddr spa, void *buf, size_t len);
 bool snp_phys_write(hwaddr spa, const void *buf, size_t len);
 /* As the guest with that ASID sees it. */
@@ -288,7 +324,8 @@ typedef struct SnpIommuInfo {
     bool enabled;               /* the driver has enabled translation */
     uint64_t evt_base, evt_len; /* 0 length: off */
     uint64_t ppr_base, ppr_len;
-    uint64_t cwb_base, cwb_len; /* completion wait: the exclusion range registers */
+    /* completion wait: the exclusion range registers */
+    uint64_t cwb_base, cwb_len;
 } SnpIommuInfo;
 SnpIommuInfo amdvi_snp_info(void);
 

@@ -1,5 +1,6 @@
 /*
- * Emulation of a host with AMD SEV, SEV-ES and SEV-SNP: contents of encrypted memory
+ * Emulation of a host with AMD SEV, SEV-ES and SEV-SNP: contents of encrypted
+ * memory
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
