@@ -480,10 +480,10 @@ static const struct row rows[] = {
 	{ "psmash.not_covered", "MS psmash; APM 15.36.4", not_covered, 0, 1 },
 	{ "psmash.asid_counter", "APM 15.36.11; FW check_rmp_for_asid", smash_counter },
 
-	{ "host.pvalidate_undefined", "snp-host.md 3.2", undefined, OP_PVALIDATE },
-	{ "host.rmpadjust_undefined", "snp-host.md 3.2", undefined, OP_RMPADJUST },
-	{ "host.rmpquery_undefined", "snp-host.md 3.2", undefined, OP_RMPQUERY, 6 },
-	{ "host.rmpread_undefined", "snp-host.md 3.2", undefined, OP_RMPREAD, 21 },
+	{ "host.pvalidate_undefined", "assumed, in no public text", undefined, OP_PVALIDATE },
+	{ "host.rmpadjust_undefined", "assumed, in no public text", undefined, OP_RMPADJUST },
+	{ "host.rmpquery_undefined", "assumed, in no public text", undefined, OP_RMPQUERY, 6 },
+	{ "host.rmpread_undefined", "assumed, in no public text", undefined, OP_RMPREAD, 21 },
 };
 
 const struct group group_rmp = { "rmp", rows, ARRAY_SIZE(rows), launch_init, launch_exit };

@@ -498,8 +498,8 @@ static const struct row rows[] = {
 	{ "plain.table_guest", T39, table, KIND_PLAIN },
 	{ "plain.rmpupdate", "MS rmpupdate", host_insn, KIND_PLAIN, OP_RMPUPDATE },
 	{ "plain.psmash", "MS psmash", host_insn, KIND_PLAIN, OP_PSMASH },
-	{ "plain.pvalidate", "snp-host.md 3.2", undefined, KIND_PLAIN, OP_PVALIDATE },
-	{ "plain.rmpadjust", "snp-host.md 3.2", undefined, KIND_PLAIN, OP_RMPADJUST },
+	{ "plain.pvalidate", "assumed, in no public text", undefined, KIND_PLAIN, OP_PVALIDATE },
+	{ "plain.rmpadjust", "assumed, in no public text", undefined, KIND_PLAIN, OP_RMPADJUST },
 	{ "plain.cpuid", "APM 15.9", cpuid_exit, KIND_PLAIN, 0x72, 0 },
 	{ "plain.mmio", "APM 15.25.6", mmio, KIND_PLAIN },
 
@@ -511,7 +511,7 @@ static const struct row rows[] = {
 	{ "sev_guest.read_guest", T39, access, KIND_SEV, OP_LOAD, ST_INVALID, 0 },
 	{ "sev_guest.write_2m_other_page", T39, large, KIND_SEV, 1 },
 	{ "sev_guest.cpuid", "APM 15.9", cpuid_exit, KIND_SEV, 0x72, 0 },
-	{ "sev_guest.pvalidate", "snp-host.md 3.2", undefined, KIND_SEV, OP_PVALIDATE },
+	{ "sev_guest.pvalidate", "assumed, in no public text", undefined, KIND_SEV, OP_PVALIDATE },
 
 	{ "es_guest.runs", "APM 15.35", runs, KIND_ES },
 	{ "es_guest.sev_status", "APM 15.34.10", guest_sev_status, KIND_ES, 3 },
@@ -522,7 +522,7 @@ static const struct row rows[] = {
 	{ "es_guest.cpuid_not_intercepted", "APM table 15-33", cpuid_exit, KIND_ES, 0, 0, 1 },
 	{ "es_guest.write_firmware", T39, access, KIND_ES, OP_STORE, ST_FIRMWARE, 1 },
 	{ "es_guest.read_guest", T39, access, KIND_ES, OP_LOAD, ST_INVALID, 0 },
-	{ "es_guest.pvalidate", "snp-host.md 3.2", undefined, KIND_ES, OP_PVALIDATE },
+	{ "es_guest.pvalidate", "assumed, in no public text", undefined, KIND_ES, OP_PVALIDATE },
 };
 
 const struct group group_vmrun = { "vmrun", rows, ARRAY_SIZE(rows), NULL, done };
