@@ -278,9 +278,16 @@ LISTS=() NO_KUNIT=''
 
 prepare_vm_tests()
 {
+	need "${ARCH_PACKAGES_VM[@]}"
+	build_vm_tests
+	make_initrd "$OUT/test.initrd" test
+}
+
+# build_vm_tests: the kernel and the programs of LISTS.
+build_vm_tests()
+{
 	local progs
 
-	need "${ARCH_PACKAGES_VM[@]}"
 	prepare_tree
 	mkdir -p "$OUT"
 	program_origins > "$OUT/origins"
@@ -291,7 +298,6 @@ prepare_vm_tests()
 	mapfile -t progs < <(own_programs)
 	build_selftests "${progs[@]}"
 	build_base_selftests
-	make_initrd "$OUT/test.initrd" test
 }
 
 # boot_tests MODE LIST APPEND [EXPECT]: boots the debug kernel for the programs of LIST. MODE is part of the suites'

@@ -204,24 +204,25 @@ watch_vm()
 	exec 8< <(exec tail -n +1 -s 0.2 -f --pid="$VM" "$1/raw.log" 9>&-)
 }
 
-# run_program RESULTS SECONDS TEXT SOURCE...: builds a program of harness/vmm and the fast kernel for the architecture
-# in use, and runs the one in the other.
+# run_program RESULTS KERNEL SECONDS TEXT SOURCE...: builds a program of harness/vmm and a kernel, fast or debug, for the
+# architecture in use, and runs the one in the other.
 run_program()
 {
-	local dir=$BUILD/results/$1 seconds=$2 what=$3 status='' append='gmem_mode=run' src
+	local dir=$BUILD/results/$1 kernel=$2 seconds=$3 what=$4 status='' append='gmem_mode=run' src
 
-	shift 3
+	shift 4
 	src=("${@/#/$HARNESS/vmm/}")
 	need "${ARCH_PACKAGES_VM[@]}"
 	prepare_tree
-	build_kernel fast
+	build_kernel "$kernel"
 	build_headers
 	cc_static "${src[0]}" "$OUT/demo" -isystem "$OUT/selftests/usr/include" -pthread "${src[@]:1}" ||
 		die "${src[0]} does not compile"
 	make_initrd "$OUT/demo.initrd" run
 	say "Starting the VM ($ACCEL_NAME; $what)"
 	[ "$KARCH" = x86 ] || append+=' kvm-arm.mode=protected'
-	start_vm "$OUT/fast/$IMAGE" "$OUT/demo.initrd" "$dir" "$append"
+	[ "$kernel" != debug ] || append+=' kunit.enable=0'
+	start_vm "$OUT/$kernel/$IMAGE" "$OUT/demo.initrd" "$dir" "$append"
 	watch_vm "$dir" "$seconds"
 	while next_line; do
 		SILENCE_LIMIT=300
@@ -254,18 +255,30 @@ run_program()
 	fi
 }
 
-# run_demo x86|arm64
+# run_demo x86|snp|arm64
 run_demo()
 {
-	use_arch "$1"
+	local what="the demonstration takes a minute or two"
+
 	case $1 in
 	x86)
+		use_arch x86
 		choose_accel
-		run_program run 900 "the demonstration takes a minute or two" gmem-vmm.c demo.c
+		run_program run fast 900 "$what" gmem-vmm.c demo.c
+		;;
+	snp)
+		# On the kernel that the tests use: it has what shows physical memory and the RMP, /dev/mem and MSRs.
+		use_arch x86
+		need "${PACKAGES_VM_SNP[@]}"
+		build_qemu snp-host
+		ACCEL=("${SNP_ACCEL[@]}")
+		ACCEL_NAME='an emulated host with SEV-SNP'
+		run_program run-snp debug 900 "$what" gmem-vmm-snp.c demo.c
 		;;
 	arm64)
+		use_arch arm64
 		ACCEL_NAME='software emulation'
-		run_program run-arm64 900 "the demonstration takes a minute or two" gmem-vmm-arm64.c demo.c
+		run_program run-arm64 fast 900 "$what" gmem-vmm-arm64.c demo.c
 		;;
 	esac
 }
@@ -277,7 +290,7 @@ run_bench()
 	ACCEL_NAME='software emulation, counting instructions'
 	TEST_CPUS=1
 	use_arch x86
-	run_program bench 1800 "the measurements take a few minutes" gmem-bench.c
+	run_program bench fast 1800 "the measurements take a few minutes" gmem-bench.c
 }
 
 run_shell()
