@@ -121,8 +121,9 @@ x86_machine()
 	fi
 	# Debian's firmware, as QEMU's source comes without. The log goes to stderr, and what is written to port 0xe9 goes to the
 	# same file: both append and neither buffers, so that the order is that of the events.
+	# "edu" does DMA when harness/snp tells it to, and nothing otherwise.
 	MACHINE+=(-L /usr/share/seabios -L /usr/share/qemu -machine "q35,x-snp-host=on${SNP_OPTIONS:+,$SNP_OPTIONS}"
-		-device "amd-iommu,intremap=on,x-snp=on" -device amd-psp -d guest_errors
+		-device "amd-iommu,intremap=on,x-snp=on" -device amd-psp -device "edu,dma_mask=0xffffffffffffffff" -d guest_errors
 		-chardev "file,id=log,path=$1/snp.log,append=on" -device "isa-debugcon,iobase=0xe9,chardev=log")
 }
 

@@ -16,6 +16,7 @@
 #define C_BIT		BIT_ULL(51)
 #define EVENT_GP	(13 | 3 << 8 | BIT(11) | BIT(31))
 #define ABANDONED	0xdead		/* error code of the #GP that ends an operation */
+#define EXIT_PF		0x4e
 #define EXIT_VMMCALL	0x81
 #define EXIT_VMGEXIT	0x403
 #define ES_POLICY	BIT(2)
@@ -288,6 +289,11 @@ void vm_destroy(struct vm *vm)
 	hsave = 0;
 }
 
+const u8 *vm_code(u64 rip)
+{
+	return (const u8 *)ops_begin + (rip - CODE_VA);
+}
+
 bool vm_enter(struct vm *vm, int cpu)
 {
 	struct vcpu *c = &vm->cpu[cpu];
@@ -326,6 +332,8 @@ struct outcome vm_op(struct vm *vm, int cpu, int op, u64 rax, u64 rcx, u64 rdx, 
 	m->rdi = rdi;
 	m->flags = X86_EFLAGS_FIXED;
 	for (i = 0; i < 20; i++) {
+		/* Written by each exit. */
+		ctl->insn_len = 0xff;
 		if (!vm_enter(vm, cpu)) {
 			o.exit = ~0ULL;
 			o.exited = true;
@@ -339,19 +347,22 @@ struct outcome vm_op(struct vm *vm, int cpu, int op, u64 rax, u64 rcx, u64 rdx, 
 			o.exit = ctl->exit_code;
 			o.info1 = ctl->exit_info_1;
 			o.info2 = ctl->exit_info_2;
+			o.rip = ((struct vmcb *)page_va(vm->cpu[cpu].vmcb))->save.rip;
+			o.next_rip = ctl->next_rip;
+			o.insn_len = ctl->insn_len;
+			memcpy(o.insn, ctl->insn_bytes, sizeof(o.insn));
 		}
 		/* The first VMRUN of a processor runs up to what the mailbox says; shutdown is the end. */
 		if (ctl->exit_code == SVM_EXIT_SHUTDOWN || ctl->exit_code == SVM_EXIT_ERR ||
 		    (s32)ctl->exit_code == -1)
 			return o;
 		/* The instruction would fault for ever. */
-		if (ctl->exit_code == SVM_EXIT_NPF) {
+		if (ctl->exit_code == SVM_EXIT_NPF || ctl->exit_code == EXIT_PF) {
 			ctl->event_inj = EVENT_GP;
 			ctl->event_inj_err = ABANDONED;
 		}
-		/* Fault-like exits of guests whose state is at hand. */
-		if (vm->kind < KIND_ES && (ctl->exit_code == SVM_EXIT_CPUID || ctl->exit_code == SVM_EXIT_HLT ||
-					  ctl->exit_code == EXIT_VMMCALL))
+		/* Intercepted instructions of guests whose state is at hand: APM 15.7.1. */
+		if (vm->kind < KIND_ES && ctl->next_rip)
 			((struct vmcb *)page_va(vm->cpu[cpu].vmcb))->save.rip = ctl->next_rip;
 	}
 	/* A guest whose state is at hand stands at its last VMMCALL, not behind it. */

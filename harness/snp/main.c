@@ -72,7 +72,8 @@ void announce(const char *fmt, ...)
 }
 
 static const struct group * const groups[] = {
-	&group_rmp, &group_host, &group_psp, &group_legacy, &group_guest, &group_vmrun, &group_global,
+	&group_rmp, &group_host, &group_psp, &group_legacy, &group_guest, &group_vmrun,
+	&group_dma, &group_global,
 };
 
 static bool wanted(const struct row *r)

@@ -158,6 +158,30 @@ op_pause:
 op_dr7:
 	mov	%dr7, %rax
 	jmp	op_done
+op_invlpg:
+	invlpg	(%rdi)
+	jmp	op_done
+op_invlpga:
+	invlpga	%rax, %ecx
+	jmp	op_done
+op_from_cr0:
+	mov	%cr0, %rbx
+	jmp	op_done
+op_to_cr0:
+	mov	%rsi, %cr0
+	jmp	op_done
+op_to_cr3:
+	mov	%rsi, %cr3
+	jmp	op_done
+op_from_dr3:
+	mov	%dr3, %r9
+	jmp	op_done
+op_clts:
+	clts
+	jmp	op_done
+op_int55:
+	int	$0x55
+	jmp	op_done
 op_sti:
 	sti
 	nop
@@ -168,6 +192,9 @@ op_sti:
 /* The same code is mapped at its guest physical address as well, below 4 GiB. */
 op_compat_pval:
 	lea	compat_pval(%rip), %r9
+	jmp	to_compat
+op_compat_query:
+	lea	compat_query(%rip), %r9
 	jmp	to_compat
 op_compat_upd:
 	lea	compat_upd(%rip), %r9
@@ -181,6 +208,9 @@ to_compat:
 	.code32
 compat_pval:
 	.byte	0xf2, 0x0f, 0x01, 0xff
+	jmp	from_compat
+compat_query:
+	.byte	0xf3, 0x0f, 0x01, 0xfd
 	jmp	from_compat
 compat_upd:
 	.byte	0xf2, 0x0f, 0x01, 0xfe
@@ -288,6 +318,15 @@ op_table:
 	.long	op_compat_pval - op_table
 	.long	op_cr3 - op_table
 	.long	op_compat_upd - op_table
+	.long	op_invlpg - op_table
+	.long	op_invlpga - op_table
+	.long	op_from_cr0 - op_table
+	.long	op_to_cr3 - op_table
+	.long	op_from_dr3 - op_table
+	.long	op_clts - op_table
+	.long	op_int55 - op_table
+	.long	op_compat_query - op_table
+	.long	op_to_cr0 - op_table
 
 /* One entry point for each vector, 16 bytes apart. */
 	.balign 16

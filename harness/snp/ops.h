@@ -88,7 +88,16 @@
 #define OP_COMPAT_PVAL	31	/* PVALIDATE in compatibility mode */
 #define OP_CR3		32	/* reload CR3 */
 #define OP_COMPAT_UPD	33	/* RMPUPDATE in compatibility mode */
-#define OP_MAX		34
+#define OP_INVLPG	34	/* (rdi) */
+#define OP_INVLPGA	35	/* rax = address, ecx = ASID */
+#define OP_FROM_CR0	36	/* to rbx */
+#define OP_TO_CR3	37	/* from rsi */
+#define OP_FROM_DR3	38	/* to r9 */
+#define OP_CLTS		39
+#define OP_INT55	40
+#define OP_COMPAT_QUERY	41	/* RMPQUERY in compatibility mode */
+#define OP_TO_CR0	42	/* from rsi */
+#define OP_MAX		43
 
 /* Registers of a guest while the host runs: struct regs. */
 #define R_RBX		0x00

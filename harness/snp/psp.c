@@ -66,6 +66,8 @@ const char *psp_name(u32 cmd)
 	NAME(SNP_LAUNCH_START); NAME(SNP_LAUNCH_UPDATE); NAME(SNP_LAUNCH_FINISH); NAME(SNP_DBG_DECRYPT);
 	NAME(SNP_PAGE_RECLAIM); NAME(SNP_FEATURE_INFO);
 #undef NAME
+	case SEV_CMD_LAUNCH_UPDATE_SECRET:
+		return "LAUNCH_SECRET";
 	}
 	return "UNKNOWN";
 }
@@ -92,7 +94,7 @@ static bool psp_answer(u32 cmd, const void *buf, u32 want)
 	       (cmd == SEV_CMD_SNP_SHUTDOWN_EX && want == 0xf);
 }
 
-u32 psp_want(u32 cmd, void *buf, size_t len, u32 want)
+static u32 psp_run(u32 cmd, void *buf, size_t len)
 {
 	u64 pa = page_alloc();
 	u32 status;
@@ -100,12 +102,23 @@ u32 psp_want(u32 cmd, void *buf, size_t len, u32 want)
 	memcpy(page_va(pa), buf, len);
 	if (snp_up && psp_writes_back(cmd))
 		assign(pa, 0, 0, true);
-	if (want && !psp_answer(cmd, buf, want))
-		announce("psp:%s", psp_name(cmd));
 	status = psp_raw(cmd, pa);
 	memcpy(buf, page_va(pa), len);
 	page_free(pa);
 	return status;
+}
+
+u32 psp_want(u32 cmd, void *buf, size_t len, u32 want)
+{
+	if (want && !psp_answer(cmd, buf, want))
+		announce("psp:%s", psp_name(cmd));
+	return psp_run(cmd, buf, len);
+}
+
+u32 psp_refuses(u32 cmd, void *buf, size_t len, const char *reason)
+{
+	announce("%s", reason);
+	return psp_run(cmd, buf, len);
 }
 
 bool psp_ok(u32 cmd, void *buf, size_t len)

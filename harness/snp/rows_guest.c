@@ -377,23 +377,65 @@ static void vmpl(const struct row *r)
 	completed(rmpadjust(0, gpa, 0, 1));
 }
 
+/* rdx besides the VMPL: permissions, then the VMSA bit. a: processor (= VMPL), b: VMPL asked for, c: EAX, d: rdx */
 static void rmpquery(const struct row *r)
 {
 	u64 gpa = GPA_DATA + 3 * PAGE_SIZE;
 	struct outcome o;
 
 	if (!(cpuid_eax(0x8000001f) & BIT(6))) {
-		raised(op(OP_RMPQUERY, priv(gpa), 0, 0, 0), 6, 0);
+		row_skip("the processor does not have RMPQUERY");
 		return;
 	}
-	completed(rmpadjust(0, gpa, 0, 0x0301));
-	o = op(OP_RMPQUERY, priv(gpa), 0, 1, 0);
+	completed(rmpadjust(0, gpa, 0, 0x10301));
+	completed(rmpadjust(0, gpa, 0, 0x10102));
+	if (!(r->d >> 16))
+		completed(rmpadjust(0, gpa, 0, 0x00003));
+	if (r->c)
+		announce("rmpquery");
+	o = vm_op(&vm, r->a, OP_RMPQUERY, priv(gpa), 0x77, r->b, 0);
+	completed(o);
+	same("EAX", o.rax & 0xffffffff, r->c);
+	same("RDX", o.rdx, r->c ? r->b : r->d);
+	same("RCX", o.rcx, r->c ? 0x77 : 0);
+	completed(rmpadjust(0, gpa, 0, 0x0001));
+	completed(rmpadjust(0, gpa, 0, 0x0002));
+	same("VMSA at the end", rmp_read(vm_spa(gpa)).lo & LO_VMSA, 0);
+}
+
+static void rmpquery_large(const struct row *r)
+{
+	struct rmpupdate_arg a = { .assigned = 1, .size = 1, .asid = vm.asid, .gpa = GPA_LARGE };
+	struct outcome o;
+
+	rmpupdate_raw(region.pa, a);
+	vm_npt_large(&vm, true);
+	pvalidate(GPA_LARGE, 1, 1);
+	o = op(OP_RMPQUERY, priv(GPA_LARGE) + 5 * PAGE_SIZE, 0, 1, 0);
 	completed(o);
 	same("EAX", o.rax & 0xffffffff, 0);
-	same("permissions", o.rdx >> 8 & 0xff, 3);
-	same("VMSA", o.rdx >> 16 & 1, 0);
-	same("size", o.rcx & 1, 0);
-	completed(rmpadjust(0, gpa, 0, 0x0001));
+	same("RDX", o.rdx, 1);
+	same("RCX", o.rcx, 1);
+	vm_npt_large(&vm, false);
+	check(block_reset(&region));
+}
+
+/* a: page, b: expected */
+static void rmpquery_fault(const struct row *r)
+{
+	struct outcome o;
+
+	page_setup(r->a, GPA_SLOT);
+	announce_fault(r->b);
+	o = op(OP_RMPQUERY, priv(GPA_SLOT), 0, 1, 0);
+	if (r->b == VC_404) {
+		ends_as(o, r->b, GPA_SLOT, priv(GPA_SLOT));
+	} else {
+		same("exit", o.exit, NPF);
+		same("RMP, ENC, SIZEM, VMPL", o.info1 & (NPF_RMP | NPF_ENC | NPF_SIZEM | NPF_VMPL), r->b);
+		same("EXITINFO2", o.info2, GPA_SLOT);
+	}
+	drop_slot(GPA_SLOT);
 }
 
 /* ---- accesses ---- */
@@ -465,10 +507,12 @@ static void not_mapped(const struct row *r)
 
 static void no_insn_bytes(const struct row *r)
 {
+	struct outcome o;
+
 	vm_npt(&vm, GPA_SLOT, 0);
-	control(0)->insn_len = 0;
-	op(OP_STORE, 0, 0, 0, priv(GPA_SLOT));
-	same("insn_len", control(0)->insn_len, 0);
+	o = op(OP_STORE, 0, 0, 0, priv(GPA_SLOT));
+	same("exit", o.exit, NPF);
+	same("number of bytes", o.insn_len, 0);
 }
 
 static void flushed(const struct row *r)
@@ -821,6 +865,11 @@ static void compat_pvalidate(const struct row *r)
 	drop_slot(GPA_SLOT);
 }
 
+static void compat_rmpquery(const struct row *r)
+{
+	raised(op(OP_COMPAT_QUERY, GPA_DATA, 0, 1, 0), 6, 0);
+}
+
 static void compat_rmpupdate(const struct row *r)
 {
 	raised(op(OP_COMPAT_UPD, 0, GPA_DATA, 0, 0), 6, 0);
@@ -875,7 +924,23 @@ static const struct row rows[] = {
 	{ "rmpadjust.hypervisor", "APM 15.36.7", adjust_unassigned },
 	{ "rmpadjust.size_4k_2m", "MS rmpadjust", adjust_large_of_small },
 	{ "rmpadjust.size_2m_4k", "MS rmpadjust; APM 15.36.10", adjust_small_of_large },
-	{ "rmpquery.permissions", "MS rmpquery", rmpquery },
+	{ "rmpquery.permissions", "MS rmpquery", rmpquery, 0, 1, 0, 0x0301 },
+	{ "rmpquery.another_vmpl", "MS rmpquery", rmpquery, 0, 2, 0, 0x0102 },
+	{ "rmpquery.nothing", "MS rmpquery", rmpquery, 0, 3, 0, 0x0003 },
+	{ "rmpquery.vmsa", "MS rmpquery", rmpquery, 0, 1, 0, 0x10301 },
+	{ "rmpquery.vmpl1_asks_vmpl2", "MS rmpquery", rmpquery, 1, 2, 0, 0x0102 },
+	{ "rmpquery.own_vmpl", "assumed, as MS rmpadjust", rmpquery, 0, 0, 2 },
+	{ "rmpquery.vmpl1_asks_vmpl1", "assumed, as MS rmpadjust", rmpquery, 1, 1, 2 },
+	{ "rmpquery.vmpl1_asks_vmpl0", "assumed, as MS rmpadjust", rmpquery, 1, 0, 2 },
+	{ "rmpquery.no_such_vmpl", "assumed, in no public text", rmpquery, 0, 4, 2 },
+	{ "rmpquery.size_2m", "MS rmpquery", rmpquery_large },
+	{ "rmpquery.not_validated", "project-oak rmpquery()", rmpquery_fault, P_INVALID, VC_404 },
+	{ "rmpquery.hypervisor", "APM table 15-39", rmpquery_fault, P_HV, NPF_RMP | NPF_ENC },
+	{ "rmpquery.other_asid", "APM table 15-39", rmpquery_fault, P_OTHER_ASID, NPF_RMP | NPF_ENC },
+	{ "rmpquery.other_gpa", "APM table 15-39", rmpquery_fault, P_OTHER_GPA, NPF_RMP | NPF_ENC },
+	{ "rmpquery.immutable", "APM table 15-39", rmpquery_fault, P_IMMUTABLE, NPF_RMP | NPF_ENC },
+	{ "rmpquery.not_mapped", "APM table 15-39", rmpquery_fault, P_NONE, NPF_ENC },
+	{ "rmpquery.compatibility_mode", "LLVM RMPQUERY", compat_rmpquery },
 
 	{ "vmpl.read_none", T39, vmpl, 0, OP_LOAD, NPF_PAGE | ENCRMP | NPF_VMPL },
 	{ "vmpl.write_none", T39, vmpl, 0, OP_STORE, NPF_PAGE | NPF_W | ENCRMP | NPF_VMPL },

@@ -306,6 +306,43 @@ static void states(const struct row *r)
 	end(h, true);
 }
 
+/* With a session, the guest's owner would have keys that the platform does not have. */
+static void session(const struct row *r)
+{
+	u64 pa = page_alloc();
+	struct sev_data_launch_start c = { .session_address = pa, .session_len = 0x80 };
+
+	same("status", psp_refuses(SEV_CMD_LAUNCH_START, &c, sizeof(c), "a session needs the platform's certificates"),
+	     0x15);
+	same("handle", c.handle, 0);
+	page_free(pa);
+}
+
+/* a: state, 1 before LAUNCH_MEASURE; b: status */
+static void secret(const struct row *r)
+{
+	u32 h = launch_start(0), len = 0x30, status;
+	u64 pa = page_alloc(), m = state_page(ST_FIRMWARE);
+	struct sev_data_launch_secret c = {
+		.handle = h, .hdr_address = pa, .hdr_len = 52, .guest_address = pa + 0x100, .guest_len = 16,
+		.trans_address = pa + 0x200, .trans_len = 16,
+	};
+
+	want_activate(h, ASID_SEV, 0);
+	if (r->a == 2)
+		want_measure(h, m, &len, 0);
+	if (r->a == 2)
+		status = psp_refuses(SEV_CMD_LAUNCH_UPDATE_SECRET, &c, sizeof(c), "launch secrets are not emulated");
+	else
+		status = psp_want(SEV_CMD_LAUNCH_UPDATE_SECRET, &c, sizeof(c), r->b);
+	same("status", status, r->b);
+	check(!memchr_inv(page_va(pa), 0, PAGE_SIZE));
+	same("state", guest_status(h, NULL, NULL), r->a);
+	page_free(pa);
+	page_free(m);
+	end(h, true);
+}
+
 static void measure_short(const struct row *r)
 {
 	u32 h = launch_start(0), len = r->a;
@@ -464,6 +501,9 @@ static const struct row rows[] = {
 	{ "sev.update_vmsa_without_es", S "launch_update_vmsa", update_vmsa, 0, 0x15 },
 	{ "sev.update_vmsa_es", S "launch_update_vmsa", update_vmsa, ES, 0 },
 	{ "sev.guest_states", S "launch_*", states },
+	{ "sev.session", "not emulated", session },
+	{ "sev.secret_before_measure", S "launch_secret", secret, 1, 2 },
+	{ "sev.secret", "not emulated", secret, 2, 0xb },
 	{ "sev.measure_short", S "launch_measure", measure_short, 0x10 },
 	{ "sev.measure_length_0", S "launch_measure", measure_short, 0 },
 	{ "sev.measure_to_hypervisor", S "launch_measure", measure_to_hypervisor },

@@ -620,6 +620,46 @@ static void finish_id_block(const struct row *r)
 	sguest_destroy(&g);
 }
 
+/*
+ * A block that fits, of a guest of which nothing has been launched. a: 1 but for the policy, 2 but for the version;
+ * b: status, c: the signature is what is refused
+ */
+static void finish_id_block_fits(const struct row *r)
+{
+	u64 block = page_alloc(), auth = page_alloc();
+	struct sev_data_snp_launch_finish c = { .id_block_paddr = block, .id_auth_paddr = auth, .id_block_en = 1 };
+	struct sguest g;
+	u32 status;
+
+	*(u32 *)(page_va(block) + 0x50) = r->a == 2 ? 2 : 1;
+	*(u64 *)(page_va(block) + 0x58) = r->a == 1 ? POLICY ^ POLICY_DEBUG : POLICY;
+	sguest_start(&g, POLICY);
+	sguest_activate(&g, ASID_OTHER);
+	c.gctx_paddr = g.gctx;
+	if (r->c)
+		status = psp_refuses(SEV_CMD_SNP_LAUNCH_FINISH, &c, sizeof(c), "signatures of ID blocks are not emulated");
+	else
+		status = psp_want(SEV_CMD_SNP_LAUNCH_FINISH, &c, sizeof(c), r->b);
+	same("status", status, r->b);
+	/* Not finished: without a block it can be. */
+	check(sguest_finish(&g));
+	page_free(block);
+	page_free(auth);
+	sguest_destroy(&g);
+}
+
+static void finish_author(const struct row *r)
+{
+	struct sev_data_snp_launch_finish c = { .auth_key_en = 1 };
+	struct sguest g;
+
+	sguest_start(&g, POLICY);
+	sguest_activate(&g, ASID_OTHER);
+	c.gctx_paddr = g.gctx;
+	same("status", psp_want(SEV_CMD_SNP_LAUNCH_FINISH, &c, sizeof(c), 0x16), 0x16);
+	sguest_destroy(&g);
+}
+
 /* a: 0 right after GCTX_CREATE, 1 LAUNCH, 2 LAUNCH and active, 3 RUNNING */
 static void decommission(const struct row *r)
 {
@@ -778,6 +818,38 @@ static void request_header(const struct row *r)
 {
 	if (need_running())
 		same("status", command(REQUEST_GCTX, running.gctx, 0x16), 0x16);
+}
+
+/*
+ * A request with a correct header, as Linux' sev-guest makes it: algorithm and versions 1, key 0.
+ * a: sequence number, b: status
+ */
+static void request_message(const struct row *r)
+{
+	u64 req = page_alloc(), res = state_page(ST_FIRMWARE);
+	struct sev_data_snp_guest_request c = { .req_paddr = req, .res_paddr = res };
+	u8 *hdr = page_va(req);
+	u32 status;
+
+	if (need_running()) {
+		*(u64 *)(hdr + 0x20) = r->a;
+		hdr[0x30] = 1;
+		hdr[0x31] = 1;
+		hdr[0x32] = 0x60;
+		hdr[0x34] = 5;
+		hdr[0x35] = 1;
+		hdr[0x36] = 0x60;
+		c.gctx_paddr = running.gctx;
+		if (r->b == 0x16)
+			status = psp_refuses(SEV_CMD_SNP_GUEST_REQUEST, &c, sizeof(c),
+					     "the cipher of guest messages is not emulated");
+		else
+			status = psp_want(SEV_CMD_SNP_GUEST_REQUEST, &c, sizeof(c), r->b);
+		same("status", status, r->b);
+		check(!memchr_inv(page_va(res), 0, PAGE_SIZE));
+	}
+	page_free(req);
+	page_free(res);
 }
 
 /* ---- the mailbox ---- */
@@ -1042,6 +1114,10 @@ static const struct row rows[] = {
 	{ "psp.launch_finish_inactive", F("snp_mcmd_launch_finish"), finish_inactive },
 	{ "psp.launch_finish_twice", F("snp_mcmd_launch_finish"), finish_twice },
 	{ "psp.launch_finish_id_block", F("snp_mcmd_launch_finish"), finish_id_block },
+	{ "psp.launch_finish_id_block_policy", F("snp_mcmd_launch_finish"), finish_id_block_fits, 1, 7 },
+	{ "psp.launch_finish_id_block_version", F("snp_mcmd_launch_finish"), finish_id_block_fits, 2, 0x16 },
+	{ "psp.launch_finish_id_block_signed", "not emulated", finish_id_block_fits, 0, 0x15, 1 },
+	{ "psp.launch_finish_author_alone", F("snp_mcmd_launch_finish"), finish_author },
 	{ "psp.decommission_init", F("snp_decommission_common"), decommission, 0 },
 	{ "psp.decommission_launch", F("snp_decommission_common"), decommission, 1 },
 	{ "psp.decommission_active", F("snp_decommission_common"), decommission, 2 },
@@ -1079,6 +1155,8 @@ static const struct row rows[] = {
 	P("guest_request_to_guest", RESPONSE_BUF, ST_VALID, 0x1a, SAME, F("snp_mcmd_guest_request")),
 	{ "psp.guest_request_launch", F("snp_mcmd_guest_request"), request_not_running },
 	{ "psp.guest_request_header", F("snp_mcmd_guest_request"), request_header },
+	{ "psp.guest_request_sequence", F("snp_mcmd_guest_request"), request_message, ~0ULL, 0x1d },
+	{ "psp.guest_request_message", "not emulated", request_message, 1, 0x16 },
 
 	{ "psp.unknown_command", F("sev_dispatch_master"), bare_command, 0x7f, 0x11 },
 	{ "psp.unknown_snp_command", F("sev_dispatch_master"), bare_command, 0xff, 0x11 },

@@ -368,7 +368,7 @@ static void smash_counter(const struct row *r)
 	same("counter at the end", rmp_count(ASID_OTHER), 0);
 }
 
-/* Not SNP: RMPADJUST and PVALIDATE are for guests. RMPREAD and RMPQUERY have CPUID bits of their own. */
+/* Not SNP: RMPADJUST, RMPQUERY and PVALIDATE are for guests. b: CPUID bit of RMPREAD, which is for the host */
 static void undefined(const struct row *r)
 {
 	u32 eax = cpuid_eax(0x8000001f);
@@ -482,7 +482,7 @@ static const struct row rows[] = {
 
 	{ "host.pvalidate_undefined", "assumed, in no public text", undefined, OP_PVALIDATE },
 	{ "host.rmpadjust_undefined", "assumed, in no public text", undefined, OP_RMPADJUST },
-	{ "host.rmpquery_undefined", "assumed, in no public text", undefined, OP_RMPQUERY, 6 },
+	{ "host.rmpquery_undefined", "assumed, in no public text", undefined, OP_RMPQUERY },
 	{ "host.rmpread_undefined", "assumed, in no public text", undefined, OP_RMPREAD, 21 },
 };
 

@@ -406,6 +406,140 @@ static void mmio(const struct row *r)
 	same("RSVD", o.info1 & NPF_RSVD, NPF_RSVD);
 }
 
+/* ---- decode assists ---- */
+
+/* a: kind, b: address, c: exit; the bytes are those of the instruction and of what follows it */
+static void insn_bytes(const struct row *r)
+{
+	u32 old;
+	struct outcome o;
+
+	if (!need(r->a))
+		return;
+	old = control()->intercepts[INTERCEPT_EXCEPTION];
+	if (r->c != NPF)
+		control()->intercepts[INTERCEPT_EXCEPTION] |= BIT(r->c - 0x40);
+	o = op(OP_LOAD, 0, 0, 0, r->b);
+	control()->intercepts[INTERCEPT_EXCEPTION] = old;
+	same("exit", o.exit, r->c);
+	same("number of bytes", o.insn_len, 15);
+	same("next RIP", o.next_rip, 0);
+	if (check(o.rip >= CODE_VA && o.rip < CODE_VA + PAGE_SIZE))
+		check(!memcmp(o.insn, vm_code(o.rip), 15));
+	/* mov (%rdi), %rax */
+	check(o.insn[0] == 0x48 && o.insn[1] == 0x8b && o.insn[2] == 0x07);
+}
+
+/* As many as there are before a page that is not mapped. */
+static void insn_bytes_part(const struct row *r)
+{
+	/* mov (%rsi), %rax; ret */
+	static const u8 code[] = { 0x48, 0x8b, 0x06, 0xc3 };
+	u64 gpa = GPA_SLOT, end = PAGE_SIZE - sizeof(code);
+	struct outcome o;
+
+	if (!need(r->a))
+		return;
+	memcpy(page_va(vm_spa(gpa)) + end, code, sizeof(code));
+	vm_npt(&vm, gpa, vm_spa(gpa) | NPT_RW);
+	vm.mbox->rsi = shared(gpa + 2 * PAGE_SIZE);
+	o = op(OP_CALL, 0, 0, 0, shared(gpa) + end);
+	same("exit", o.exit, NPF);
+	same("EXITINFO2", o.info2, gpa + 2 * PAGE_SIZE);
+	same("RIP", o.rip, shared(gpa) + end);
+	same("number of bytes", o.insn_len, sizeof(code));
+	check(!memcmp(o.insn, code, sizeof(code)));
+	vm_npt(&vm, gpa, 0);
+	memset(page_va(vm_spa(gpa)) + end, 0, sizeof(code));
+}
+
+/* The second half of the instruction is on a page that is not mapped: a fetch, which has none, not the first half. */
+static void insn_bytes_split(const struct row *r)
+{
+	/* mov (%rsi), %rax without its last byte */
+	static const u8 code[] = { 0x48, 0x8b };
+	u64 gpa = GPA_SLOT, end = PAGE_SIZE - sizeof(code);
+	struct outcome o;
+
+	if (!need(r->a))
+		return;
+	memcpy(page_va(vm_spa(gpa)) + end, code, sizeof(code));
+	vm_npt(&vm, gpa, vm_spa(gpa) | NPT_RW);
+	o = op(OP_CALL, 0, 0, 0, shared(gpa) + end);
+	same("exit", o.exit, NPF);
+	same("EXITINFO2", o.info2, gpa + PAGE_SIZE);
+	same("RIP", o.rip, shared(gpa) + end);
+	same("number of bytes", o.insn_len, 0);
+	vm_npt(&vm, gpa, 0);
+	memset(page_va(vm_spa(gpa)) + end, 0, sizeof(code));
+}
+
+/* a: kind; a fetch has none */
+static void insn_bytes_fetch(const struct row *r)
+{
+	struct outcome o;
+
+	if (!need(r->a))
+		return;
+	o = op(OP_CALL, 0, 0, 0, shared(GPA_SLOT));
+	same("exit", o.exit, NPF);
+	same("EXITINFO2", o.info2, GPA_SLOT);
+	same("number of bytes", o.insn_len, 0);
+}
+
+enum assist { MOV_FROM_CR0, MOV_TO_CR0, MOV_TO_CR3, CLTS, MOV_FROM_DR3, INT_N, INVLPG, INVLPGA };
+
+static const struct {
+	int word, bit, op, exit;
+	u64 info1;
+	int len;
+} assists[] = {
+	[MOV_FROM_CR0] = { INTERCEPT_CR, INTERCEPT_CR0_READ, OP_FROM_CR0, 0x00, BIT_ULL(63) | 3, 3 },
+	[MOV_TO_CR0] = { INTERCEPT_WORD3, INTERCEPT_SELECTIVE_CR0 - 96, OP_TO_CR0, 0x65, BIT_ULL(63) | 6, 3 },
+	[MOV_TO_CR3] = { INTERCEPT_CR, INTERCEPT_CR3_WRITE, OP_TO_CR3, 0x13, BIT_ULL(63) | 6, 3 },
+	[CLTS] = { INTERCEPT_CR, INTERCEPT_CR0_WRITE, OP_CLTS, 0x10, 0, 2 },
+	[MOV_FROM_DR3] = { INTERCEPT_DR, INTERCEPT_DR3_READ - 32, OP_FROM_DR3, 0x23, 9, 4 },
+	[INT_N] = { INTERCEPT_WORD3, INTERCEPT_INTn - 96, OP_INT55, 0x75, 0x55, 2 },
+	[INVLPG] = { INTERCEPT_WORD3, INTERCEPT_INVLPG - 96, OP_INVLPG, 0x79, SHARED_VA + 0x12345, 3 },
+	[INVLPGA] = { INTERCEPT_WORD3, INTERCEPT_INVLPGA - 96, OP_INVLPGA, 0x7a, 0, 3 },
+};
+
+/* a: instruction */
+static void assist(const struct row *r)
+{
+	u32 *word, old;
+	struct outcome o;
+
+	if (!need(KIND_PLAIN))
+		return;
+	word = &control()->intercepts[assists[r->a].word];
+	old = *word;
+	*word |= BIT(assists[r->a].bit);
+	/* For MOV to CR0, another value than the present one. */
+	vm.mbox->rsi = X86_CR0_PG | X86_CR0_WP | X86_CR0_NE | X86_CR0_ET | X86_CR0_MP | X86_CR0_PE | X86_CR0_AM;
+	o = op(assists[r->a].op, SHARED_VA + 0x6789, 7, 0, SHARED_VA + 0x12345);
+	*word = old;
+	same("exit", o.exit, assists[r->a].exit);
+	same("EXITINFO1", o.info1, assists[r->a].info1);
+	same("length by the next RIP", o.next_rip - o.rip, assists[r->a].len);
+	same("number of bytes", o.insn_len, 0);
+	same("done", o.done, true);
+	same("vector", o.vector, -1);
+	same("RCX", o.rcx, 7);
+}
+
+/* Not intercepted, in a guest and on the host; any ASID will do. */
+static void invlpga(const struct row *r)
+{
+	if (!need(KIND_PLAIN))
+		return;
+	completed(op(OP_INVLPGA, shared(GPA_DATA), 1, 0, 0));
+	completed(op(OP_LOAD, 0, 0, 0, shared(GPA_DATA)));
+	host_op(OP_INVLPGA, shared(GPA_DATA), vm.asid, 0, 0);
+	check(HOST_OK);
+	runs_again();
+}
+
 /* a: kind, b: SEV_STATUS */
 static void guest_sev_status(const struct row *r)
 {
@@ -501,7 +635,23 @@ static const struct row rows[] = {
 	{ "plain.pvalidate", "assumed, in no public text", undefined, KIND_PLAIN, OP_PVALIDATE },
 	{ "plain.rmpadjust", "assumed, in no public text", undefined, KIND_PLAIN, OP_RMPADJUST },
 	{ "plain.cpuid", "APM 15.9", cpuid_exit, KIND_PLAIN, 0x72, 0 },
+	{ "plain.rmpquery", "assumed, in no public text", undefined, KIND_PLAIN, OP_RMPQUERY },
 	{ "plain.mmio", "APM 15.25.6", mmio, KIND_PLAIN },
+	{ "plain.insn_bytes_npf", "APM 15.8.4", insn_bytes, KIND_PLAIN, SHARED_VA + GPA_SLOT, NPF },
+	{ "plain.insn_bytes_mmio", "APM 15.8.4", insn_bytes, KIND_PLAIN, SHARED_VA + GPA_MMIO, NPF },
+	{ "plain.insn_bytes_pf", "APM 15.8.4", insn_bytes, KIND_PLAIN, NO_TABLE_VA, 0x4e },
+	{ "plain.insn_bytes_end_of_page", "APM 15.8.4", insn_bytes_part, KIND_PLAIN },
+	{ "plain.insn_bytes_split", "APM 15.8.4", insn_bytes_split, KIND_PLAIN },
+	{ "plain.insn_bytes_fetch", "APM 15.8.4", insn_bytes_fetch, KIND_PLAIN },
+	{ "plain.mov_from_cr0", "APM 15.8.1", assist, MOV_FROM_CR0 },
+	{ "plain.mov_to_cr0_selective", "APM 15.8.1", assist, MOV_TO_CR0 },
+	{ "plain.mov_to_cr3", "APM 15.8.1", assist, MOV_TO_CR3 },
+	{ "plain.clts", "APM 15.8.1", assist, CLTS },
+	{ "plain.mov_from_dr3", "APM 15.8.1", assist, MOV_FROM_DR3 },
+	{ "plain.int_n", "APM 15.8.2", assist, INT_N },
+	{ "plain.invlpg", "APM 15.8.3", assist, INVLPG },
+	{ "plain.invlpga", "APM 15.8.3", assist, INVLPGA },
+	{ "plain.invlpga_not_intercepted", "APM 15.16.2", invlpga },
 
 	{ "sev_guest.runs", "APM 15.34.3", runs, KIND_SEV },
 	{ "sev_guest.sev_status", "APM 15.34.10", guest_sev_status, KIND_SEV, 1 },
@@ -511,6 +661,10 @@ static const struct row rows[] = {
 	{ "sev_guest.read_guest", T39, access, KIND_SEV, OP_LOAD, ST_INVALID, 0 },
 	{ "sev_guest.write_2m_other_page", T39, large, KIND_SEV, 1 },
 	{ "sev_guest.cpuid", "APM 15.9", cpuid_exit, KIND_SEV, 0x72, 0 },
+	{ "sev_guest.insn_bytes_npf", "APM 15.8.4, 15.34.5", insn_bytes, KIND_SEV, SHARED_VA + GPA_SLOT, NPF },
+	{ "sev_guest.insn_bytes_mmio", "APM 15.8.4, 15.34.5", insn_bytes, KIND_SEV, SHARED_VA + GPA_MMIO, NPF },
+	{ "sev_guest.insn_bytes_pf", "APM 15.8.4, 15.34.5", insn_bytes, KIND_SEV, NO_TABLE_VA, 0x4e },
+	{ "sev_guest.insn_bytes_fetch", "APM 15.8.4", insn_bytes_fetch, KIND_SEV },
 	{ "sev_guest.pvalidate", "assumed, in no public text", undefined, KIND_SEV, OP_PVALIDATE },
 
 	{ "es_guest.runs", "APM 15.35", runs, KIND_ES },

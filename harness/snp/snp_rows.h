@@ -33,7 +33,7 @@ struct group {
 };
 
 extern const struct group group_rmp, group_host, group_psp, group_legacy, group_guest, group_vmrun,
-			  group_global;
+			  group_dma, group_global;
 
 /* --- main.c --- */
 
@@ -176,6 +176,8 @@ u32 psp_raw(u32 cmd, u64 buf_pa);
  * Announces a refusal. Returns the status.
  */
 u32 psp_want(u32 cmd, void *buf, size_t len, u32 want);
+/* The same, for a refusal whose line in the log has to give that reason. */
+u32 psp_refuses(u32 cmd, void *buf, size_t len, const char *reason);
 /* For sequences that have to work: notes a failure. */
 bool psp_ok(u32 cmd, void *buf, size_t len);
 const char *psp_name(u32 cmd);
@@ -247,6 +249,8 @@ struct vm {
 /* One of these is a page directory, that of TABLE_VA. */
 #define GPA_TABLE	(GPA_SLOT + 0xf000)
 #define TABLE_VA	(PRIV_VA + 0x80000000)
+/* Behind the last page directory: #PF. */
+#define NO_TABLE_VA	(PRIV_VA + 0xc0000000)
 /* 2 MiB of guest memory, mapped to "region" by 4K or 2M nested entries. */
 #define GPA_LARGE	0x200000
 /* Never mapped: MMIO. */
@@ -255,6 +259,8 @@ struct vm {
 /* How a guest's operation ended. */
 struct outcome {
 	u64 exit, info1, info2;		/* first exit that wasn't the end of the operation */
+	u64 rip, next_rip;		/* at that exit; RIP is not known of SEV-ES guests */
+	u8 insn_len, insn[15];
 	bool exited;
 	bool done;
 	s64 vector;
@@ -276,6 +282,8 @@ void vm_npt_large(struct vm *vm, bool large);
 u64 vm_spa(u64 gpa);
 /* One VMRUN. False if VMRUN itself raised an exception. */
 bool vm_enter(struct vm *vm, int cpu);
+/* The code of ops.S at a guest's RIP. */
+const u8 *vm_code(u64 rip);
 struct outcome vm_op(struct vm *vm, int cpu, int op, u64 rax, u64 rcx, u64 rdx, u64 rdi);
 
 static inline u64 priv(u64 gpa)

@@ -1345,7 +1345,8 @@ static PspStatus check_id_block(PspRun *r, PspGuest *g)
     if (ldl_le_p(block + 0x50) != 1) {
         return refuse(r, PSP_INVALID_PARAM, spa, "version of the ID block");
     }
-    return refuse(r, PSP_UNSUPPORTED, spa, "signature of the ID block");
+    return refuse(r, PSP_UNSUPPORTED, spa,
+                  "signatures of ID blocks are not emulated");
 }
 
 /*
@@ -1402,8 +1403,8 @@ static PspStatus snp_guest_status(PspRun *r)
 
 /*
  * { u64 gctx, request, response }. Requests are encrypted with a key of the
- * secrets page (AES-256-GCM). That isn't implemented: a request with a correct
- * header is refused like one that was forged.
+ * secrets page (AES-256-GCM), which QEMU's crypto layer does not have: one with
+ * a correct header is refused as if it were forged.
  */
 static PspStatus snp_guest_request(PspRun *r)
 {
@@ -1436,7 +1437,8 @@ static PspStatus snp_guest_request(PspRun *r)
     if (ldq_le_p(hdr + 0x20) == UINT64_MAX) {
         return refuse(r, PSP_AEAD_OFLOW, req, "message sequence number");
     }
-    return refuse(r, PSP_INVALID_PARAM, req, "message is not authentic");
+    return refuse(r, PSP_INVALID_PARAM, req,
+                  "the cipher of guest messages is not emulated");
 }
 
 /* { u64 gctx } */
@@ -1880,7 +1882,8 @@ static PspStatus sev_launch_measure(PspRun *r)
 /*
  * { u32 handle, reserved; u64 header; u32 header_len, reserved; u64 address;
  * u32 len, reserved; u64 data; u32 data_len }
- * Without a session no packet can be authentic.
+ * Packets are encrypted and signed with keys of the session that LAUNCH_START
+ * has set up. There are no sessions, so no packet can be authentic.
  */
 static PspStatus sev_launch_secret(PspRun *r)
 {
@@ -1891,7 +1894,7 @@ static PspStatus sev_launch_secret(PspRun *r)
            need_guest_state(r, g, SEV_GUEST_LSECRET) ?:
            need_active(r, g) ?:
            refuse(r, PSP_BAD_MEASUREMENT, arg64(r, 8),
-                  "packet is not authentic");
+                  "launch secrets are not emulated");
 }
 
 /* { u32 handle } */

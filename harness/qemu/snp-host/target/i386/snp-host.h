@@ -245,6 +245,15 @@ SnpFault snp_rmpadjust(CPUX86State *env, const SnpGuestPage *page,
                        bool size_2m, int vmpl, uint8_t perms, bool vmsa,
                        SnpStatus *status, uint64_t *error_code);
 
+/* What RMPQUERY tells of a page */
+typedef struct SnpRmpQuery {
+    uint8_t perms;
+    bool vmsa;
+    bool size_2m;
+} SnpRmpQuery;
+SnpFault snp_rmpquery(CPUX86State *env, const SnpGuestPage *page, int vmpl,
+                      SnpRmpQuery *result, uint64_t *error_code);
+
 /* --- translation: target/i386/tcg/system/excp_helper.c --- */
 
 /*

@@ -4,3 +4,5 @@ CONFIG_AMD_IOMMU=y
 CONFIG_ISA_DEBUG=y
 CONFIG_HPET=y
 CONFIG_AMD_PSP=y
+# Does DMA where a test wants it
+CONFIG_EDU=y

@@ -3,8 +3,8 @@
  *
  * Sources: AMD64 Architecture Programmer's Manual (APM), volume 2, section
  * 15.36; Microsoft's C++ documentation of the intrinsics rmpupdate, psmash,
- * pvalidate and rmpadjust (MS); the order of RMPUPDATE's checks as quoted from
- * the APM by S. Christopherson, <YPIoaoDCjNVzn2ZM@google.com>.
+ * pvalidate, rmpadjust and rmpquery (MS); the order of RMPUPDATE's checks as
+ * quoted from the APM by S. Christopherson, <YPIoaoDCjNVzn2ZM@google.com>.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -554,5 +554,30 @@ SnpFault snp_rmpadjust(CPUX86State *env, const SnpGuestPage *page,
     }
     snp_rmp_set(page->spa, e);
     snp_flush_all();
+    return SNP_FAULT_NONE;
+}
+
+/*
+ * The page's size is not an operand but a result, so the sizes of RMP entry and
+ * nested mapping may differ: no text says that this is checked.
+ */
+SnpFault snp_rmpquery(CPUX86State *env, const SnpGuestPage *page, int vmpl,
+                      SnpRmpQuery *result, uint64_t *error_code)
+{
+    bool level2m;
+    RmpEntry e = snp_rmp_lookup(page->spa, &level2m);
+
+    if (!guest_owned(env, e, page->gpa)) {
+        *error_code |= SNP_ERROR_RMP | SNP_ERROR_ENC;
+        return SNP_FAULT_RMP;
+    }
+    if (!(e.lo & RMP_VALIDATED)) {
+        return SNP_FAULT_NOT_VALIDATED;
+    }
+    *result = (SnpRmpQuery) {
+        .perms = rmp_perms(e, vmpl),
+        .vmsa = e.lo & RMP_VMSA,
+        .size_2m = level2m,
+    };
     return SNP_FAULT_NONE;
 }

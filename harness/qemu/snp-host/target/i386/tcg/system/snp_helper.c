@@ -18,6 +18,11 @@
 
 /* PVALIDATE at a VMPL other than 0 */
 #define PVALIDATE_VMPL_EXCEPTION    EXCP0D_GPF
+/*
+ * RMPQUERY: is its own VMPL, or a more privileged one, refused as by RMPADJUST?
+ * MS has status 2, but the reason given there is that of RMPUPDATE.
+ */
+#define RMPQUERY_LOWER_VMPLS_ONLY   true
 
 /* The status, and the flags that go with it */
 static void set_result(CPUX86State *env, SnpStatus status, bool set_cf, bool cf)
@@ -185,6 +190,37 @@ void helper_rmpadjust(CPUX86State *env, target_ulong va)
         if (fault != SNP_FAULT_NONE) {
             x86_snp_raise_fault(env, va, &page, fault, error_code, ra);
         }
+    }
+    set_result(env, status, false, false);
+}
+
+void helper_rmpquery(CPUX86State *env, target_ulong va)
+{
+    CPUState *cs = env_cpu(env);
+    uintptr_t ra = GETPC();
+    SnpStatus status = SNP_STATUS_OK;
+    int vmpl = env->regs[R_EDX] & 0xff;
+    uint64_t error_code = 0;
+    SnpRmpQuery result;
+    SnpGuestPage page;
+    SnpExclusive x;
+    SnpFault fault;
+
+    check_snp_insn(env, true, ra);
+    if (vmpl >= SNP_NUM_VMPLS ||
+        (RMPQUERY_LOWER_VMPLS_ONLY && vmpl <= env->sev_vmpl)) {
+        status = SNP_STATUS_PERMISSION;
+        snp_log(cs, "rmpquery", 0, "status %d: VMPL%d at VMPL%d", status,
+                vmpl, env->sev_vmpl);
+    } else {
+        translate_operand(env, va, &page, &x, ra);
+        fault = snp_rmpquery(env, &page, vmpl, &result, &error_code);
+        snp_exclusive_end(cs, &x);
+        if (fault != SNP_FAULT_NONE) {
+            x86_snp_raise_fault(env, va, &page, fault, error_code, ra);
+        }
+        env->regs[R_ECX] = result.size_2m;
+        env->regs[R_EDX] = vmpl | result.perms << 8 | result.vmsa << 16;
     }
     set_result(env, status, false, false);
 }
