@@ -43,7 +43,7 @@ kmake()
 	local cross
 
 	cross=$(cross)
-	make -C "$1" O="$2" ARCH="$KARCH" CROSS_COMPILE="$cross" CC="ccache ${cross}gcc" HOSTCC='ccache gcc' "${@:3}"
+	make -C "$1" O="$2" ARCH="$KARCH" CROSS_COMPILE="$cross" CC="$HARNESS/lib/cached ${cross}gcc" HOSTCC='ccache gcc' "${@:3}"
 }
 
 # What the stack's tree holds now, committed or not, as one hash.

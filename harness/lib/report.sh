@@ -341,6 +341,11 @@ boot_tests()
 	elif [ -z "${FILTER:-}" ]; then
 		add_case pass report 0 ''
 	fi
+	if ! booted_what_was_built "$dir" debug; then
+		unfiltered add_case fail image 0 "the kernel that ran is not the one that was built"
+	elif [ -z "${FILTER:-}" ]; then
+		add_case pass image 0 ''
+	fi
 	if [ -n "$EMULATOR" ]; then
 		log_case ''
 	fi

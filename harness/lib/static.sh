@@ -117,7 +117,7 @@ new_lines()
 
 suite_harness()
 {
-	check shellcheck shellcheck -x -a "$ROOT/gmem" "$ROOT/.ci/run" "$HARNESS/lib/sparse-touched"
+	check shellcheck shellcheck -x -a "$ROOT/gmem" "$ROOT/.ci/run" "$HARNESS/lib/sparse-touched" "$HARNESS/lib/cached"
 	check init gcc -fsyntax-only -O2 -std=gnu11 -Wall -Wextra -Werror "$HARNESS/init.c"
 	check names no_foreign_names
 }
@@ -370,6 +370,8 @@ build_qemu_commits()
 	need "${PACKAGES_QEMU[@]}"
 	prepare_stack
 	find_meson
+	# The first commit adds the devices that the configuration names.
+	at "${COMMITS[0]}"
 	configure_qemu "$TREE" "$OBJ/qemu-$STACK" "$STATIC/build.log"
 	say "Building QEMU at each of ${#COMMITS[@]} commits (the first from nothing)"
 	for commit in "${COMMITS[@]}"; do

@@ -164,6 +164,15 @@ start_vm()
 	CHILDREN+=("$VM")
 }
 
+# booted_what_was_built DIR KERNEL: whether the banner on the console has the number that the last link of this kernel was given.
+booted_what_was_built()
+{
+	local version
+
+	version=$(sed -n 's/^#define UTS_VERSION "\(#[0-9]* .*\)"$/\1/p' "$OUT/$2/include/generated/utsversion.h")
+	[ -n "$version" ] && grep -aF 'Linux version ' "$1/console.log" | grep -qF -e "$version"
+}
+
 stop_vm()
 {
 	kill "$VM" 2>/dev/null
@@ -243,6 +252,7 @@ run_program()
 		cat "$dir/reports.txt" >&2
 		die "the kernel reported a problem; its console is in $dir/console.log"
 	fi
+	booted_what_was_built "$dir" "$kernel" || die "the kernel that ran is not the one that was built"
 	[ "$KARCH" = x86 ] || grep -q 'Protected nVHE mode initialized' "$dir/console.log" ||
 		die "the VM's kernel has not enabled pKVM; its console is in $dir/console.log"
 	[ -z "$EMULATOR" ] || grep -q "$SNP_ENABLED" "$dir/console.log" ||
