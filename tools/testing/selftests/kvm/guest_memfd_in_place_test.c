@@ -1466,6 +1466,184 @@ TEST(killed_vmm)
 	rmdir(v.cgroup);
 }
 
+/*
+ * Waiting
+ */
+#define BIG_SIZE	((u64)SZ_256M)
+
+struct worker {
+	struct gmem *g;
+	int mode;
+	int ret;
+	bool done;
+};
+
+static void *fallocate_thread(void *__w)
+{
+	struct worker *w = __w;
+
+	w->ret = fallocate(w->g->fd, w->mode | FALLOC_FL_KEEP_SIZE, page_size,
+			   w->g->size - page_size) ? errno : 0;
+	WRITE_ONCE(w->done, true);
+	return NULL;
+}
+
+/*
+ * How often the first page is converted while all others are allocated or freed, that
+ * is when some of them are there and some aren't.
+ */
+static u64 conversions_during(struct worker *w)
+{
+	const u64 all = w->g->size / page_size - 1;
+	pthread_t thread;
+	u64 nr = 0, there;
+
+	WRITE_ONCE(w->done, false);
+	pthread_create(&thread, NULL, fallocate_thread, w);
+	while (!READ_ONCE(w->done)) {
+		gmem_set_private(w->g->fd, 0, page_size, 0);
+		gmem_set_shared(w->g->fd, 0, page_size, 0);
+		there = nr_allocated(w->g);
+		if (there && there < all)
+			nr++;
+	}
+	pthread_join(thread, NULL);
+	return nr;
+}
+
+/* fallocate() of a large range lets others have the file now and then. */
+TEST(fallocate_lets_others_in)
+{
+	u64 allocating = 0, punching = 0;
+	struct gmem g = {};
+	struct worker w = { .g = &g };
+	int i;
+
+	gmem_open(&g, SZ_128M, IN_PLACE);
+	for (i = 0; i < 3 && (allocating < 4 || punching < 4); i++) {
+		w.mode = 0;
+		allocating = max(allocating, conversions_during(&w));
+		ASSERT_EQ(0, w.ret);
+		ASSERT_EQ(g.size / page_size - 1, nr_allocated(&g));
+
+		w.mode = FALLOC_FL_PUNCH_HOLE;
+		punching = max(punching, conversions_during(&w));
+		ASSERT_EQ(0, w.ret);
+		ASSERT_EQ(0, nr_allocated(&g));
+	}
+	TH_LOG("%lu conversions back and forth during allocation, %lu while punching a hole",
+	       allocating, punching);
+	EXPECT_LE(4, allocating);
+	EXPECT_LE(4, punching);
+	gmem_close(&g);
+}
+
+static void *zero_thread(void *__w)
+{
+	struct worker *w = __w;
+
+	w->ret = convert(w->g->fd, 0, w->g->size, SHARED, ZERO, NULL);
+	WRITE_ONCE(w->done, true);
+	return NULL;
+}
+
+/* A VMM that touches a page, itself or by its guest, when it is told to. */
+static void touch_in_turn(bool guest, int from, int to)
+{
+	struct guest s;
+	char c;
+	u64 i;
+
+	/* In case that the parent dies first. */
+	alarm(60);
+	guest_create_vm(&s, NR_PAGES * page_size);
+	s.g.size = BIG_SIZE;
+	s.g.fd = vm_create_guest_memfd(s.g.vm, s.g.size, IN_PLACE);
+	gmem_map(&s.g);
+	vm_set_user_memory_region2(s.g.vm, TEST_SLOT, KVM_MEM_GUEST_MEMFD, TEST_GPA,
+				   NR_PAGES * page_size, s.g.mem, s.g.fd, 0);
+	for (i = 0; i < s.g.size / page_size; i++)
+		*first_word(s.g.mem + i * page_size) = i;
+	gmem_set_private(s.g.fd, 0, s.g.size, PRESERVE);
+
+	if (write(to, &s.g.fd, sizeof(s.g.fd)) != sizeof(s.g.fd) || read(from, &c, 1) != 1)
+		_exit(1);
+	if (guest)
+		vcpu_do(&s, 0, OP_READ, gpa_of(3), 0);
+	else
+		READ_ONCE(*first_word(s.g.mem + 3 * page_size));
+	_exit(0);
+}
+
+/*
+ * Kill a VMM that waits for a conversion by this process.  Return 1 if it is gone well
+ * before the conversion is over, 0 if it isn't, and -1 if it didn't get to wait.
+ */
+static int kill_while_converting(struct __test_metadata *_metadata, bool guest)
+{
+	int to_child[2], to_parent[2], status, fd;
+	struct gmem g = { .size = BIG_SIZE };
+	struct worker w = { .g = &g };
+	bool converting;
+	pthread_t thread;
+	pid_t pid;
+	char c = 0;
+
+	ASSERT_EQ(0, pipe(to_child));
+	ASSERT_EQ(0, pipe(to_parent));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		touch_in_turn(guest, to_child[0], to_parent[1]);
+	close(to_child[0]);
+	close(to_parent[1]);
+
+	ASSERT_EQ(sizeof(fd), read(to_parent[0], &fd, sizeof(fd)));
+	g.fd = syscall(__NR_pidfd_getfd, syscall(__NR_pidfd_open, pid, 0), fd, 0);
+	ASSERT_LE(0, g.fd);
+
+	pthread_create(&thread, NULL, zero_thread, &w);
+	usleep(10000);
+	ASSERT_EQ(1, write(to_child[1], &c, 1));
+	usleep(20000);
+	converting = !READ_ONCE(w.done);
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	usleep(10000);
+	if (!converting || !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+		status = -1;
+	else
+		status = !READ_ONCE(w.done);
+
+	pthread_join(thread, NULL);
+	close(g.fd);
+	close(to_child[1]);
+	close(to_parent[0]);
+	return status;
+}
+
+static void kill_waiting(struct __test_metadata *_metadata, bool guest)
+{
+	int i, ret = -1;
+
+	for (i = 0; i < 5 && ret != 1; i++)
+		ret = kill_while_converting(_metadata, guest);
+	if (ret < 0)
+		SKIP(return, "Conversions are too fast here");
+	EXPECT_EQ(1, ret);
+}
+
+/* A fatal signal ends the wait for a conversion, whether it is the VMM's or its guest's. */
+TEST(killed_waiting_vmm)
+{
+	kill_waiting(_metadata, false);
+}
+
+TEST(killed_waiting_guest)
+{
+	kill_waiting(_metadata, true);
+}
+
 /* What the child does that has the file, but not the VM. */
 static int other_process_does(struct gmem *own, int from, int to)
 {

@@ -1937,8 +1937,13 @@ TEST_F_TIMEOUT(pvm, holes_race_with_requests, 120)
 		pthread_join(thread, NULL);
 		pthread_join(reader, NULL);
 
-		/* A page that was lost as it was taken back is no success either. */
-		if (!r.error && p->regs[0].result == SMCCC_INVALID &&
+		/*
+		 * A page that was lost as it was taken back is no success, nor is
+		 * one that was lost after the last round and that the other vCPU
+		 * has met.  In either case it has to be lost for both of them.
+		 */
+		if (!r.error &&
+		    (other.error || p->regs[0].result == SMCCC_INVALID) &&
 		    guest(p, OP_READ, page, 0) == EXIT_LOST)
 			r.error = 1000 + EXIT_LOST;
 		ASSERT_TRUE(!other.error || other.error == 1000 + EXIT_LOST);
