@@ -84,6 +84,12 @@ static void touch(void)
 		*(volatile uint8_t *)(mem + i) = 1;
 }
 
+static void look(void)
+{
+	for (unsigned long i = 0; i < SIZE; i += PAGE)
+		(void)*(volatile uint8_t *)(mem + i);
+}
+
 /* Takes the host's mappings away, and leaves the pages. */
 static void forget(void)
 {
@@ -164,6 +170,13 @@ static void round_trip(void)
 	touch();
 }
 
+static void round_trip_look(void)
+{
+	to_private();
+	to_shared();
+	look();
+}
+
 static void alternate_first_half(void)
 {
 	to_shared();
@@ -231,8 +244,10 @@ static const struct step steps[] = {
 	{ "to private, mapped by nobody", shared_unmapped, to_private, nothing, PAGES, "page" },
 	{ "to shared, not guest-mapped", to_private, to_shared, nothing, PAGES, "page" },
 	{ "to shared, guest-mapped", private_guest_mapped, to_shared, nothing, PAGES, "page" },
-	{ "host touches again", to_shared, touch, forget, PAGES, "page" },
-	{ "round trip with touch", shared_mapped, round_trip, nothing, PAGES, "page" },
+	{ "host writes again", to_shared, touch, forget, PAGES, "page" },
+	{ "host reads again", to_shared, look, forget, PAGES, "page" },
+	{ "round trip, host writes", shared_mapped, round_trip, nothing, PAGES, "page" },
+	{ "round trip, host reads", shared_mapped, round_trip_look, nothing, PAGES, "page" },
 	{ "nothing to change", to_private, to_private, nothing, 1, "call" },
 	{ "alternate pages, not mapped", alternate_first_half, alternate_second_half, nothing,
 	  PAGES / 4, "call" },

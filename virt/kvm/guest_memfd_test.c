@@ -646,7 +646,8 @@ static void test_flushes(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->flushes_asked, nr);
 	KUNIT_EXPECT_EQ(test, nr_flushes(t->kvm), nr);
 
-	/* The same for a hole. */
+	/* The same for a hole, where there is a page. */
+	fill(test, 0);
 	t->nr_unmapped = 0;
 	t->c.to_private = true;
 	KUNIT_EXPECT_EQ(test, kvm_gmem_punch_hole(t->inode, 0, PAGE_SIZE), 0);
@@ -793,6 +794,7 @@ static void test_drains(struct kunit *test)
 {
 	struct convert_test *t = test->priv;
 	unsigned int other = two_cpus(test);
+	struct gmem_patience patience = { .drained = LRU_CACHE_NOT_DRAINED };
 	struct allocation a = { .inode = t->inode };
 	struct gmem_users users = { .busy = true, .first = 0 };
 	int r;
@@ -809,6 +811,11 @@ static void test_drains(struct kunit *test)
 		.to_private = true,
 	};
 	filemap_invalidate_lock(t->inode->i_mapping);
+	/* Nothing was drained, so nothing is to be counted as drained. */
+	KUNIT_EXPECT_EQ(test, kvm_gmem_wait_for_user(&t->c, 0, &patience), 0);
+	KUNIT_EXPECT_EQ(test, patience.drained, LRU_CACHE_NOT_DRAINED);
+	KUNIT_EXPECT_EQ(test, patience.waits, 0);
+
 	r = kvm_gmem_exclude_users(&t->c, &users);
 	filemap_invalidate_unlock(t->inode->i_mapping);
 

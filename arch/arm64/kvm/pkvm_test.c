@@ -10,10 +10,13 @@
  */
 #include <kunit/test.h>
 
+#include <linux/kthread.h>
+
 #include <asm/kvm_mmu.h>
 
 #define TEST_GFN	0x80000ull
 #define PATTERN		0x5a
+#define NR_RACES	200
 
 struct pkvm_test_vm {
 	struct kvm *kvm;
@@ -201,6 +204,92 @@ static void test_reclaim(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, page_is(page, 0));
 }
 
+struct reclaimer {
+	struct pkvm_test_vm *vm;
+	/* What is below has been taken back. */
+	u64 next;
+	unsigned long nr_absent;
+	int error;
+	bool stop;
+	struct completion done;
+};
+
+/* Take one page after the other as soon as the guest has it, and not later. */
+static int reclaim_in_loop(void *arg)
+{
+	struct reclaimer *r = arg;
+	int ret;
+
+	while (!READ_ONCE(r->stop) && r->next < TEST_GFN + NR_RACES) {
+		ret = reclaim(r->vm, r->next);
+		if (!ret)
+			smp_store_release(&r->next, r->next + 1);
+		else if (ret == -ENOENT)
+			r->nr_absent++;
+		else
+			r->error = ret;
+		cond_resched();
+	}
+
+	complete(&r->done);
+	return 0;
+}
+
+/*
+ * One CPU gives a page while another one takes it back. It has been scrubbed each time
+ * that the host has it again, and can be given away once more.
+ */
+static void test_reclaim_races_with_donate(struct kunit *test)
+{
+	struct pkvm_test_vm *vm = create_vm(test, KVM_VM_TYPE_ARM_PROTECTED);
+	struct reclaimer r = { .vm = vm, .next = TEST_GFN };
+	struct page *page = new_page(test);
+	struct task_struct *task;
+	unsigned int nr_dirty = 0;
+	int i, ret = 0;
+	u64 gfn;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "needs two processors");
+
+	init_completion(&r.done);
+	task = kthread_run(reclaim_in_loop, &r, "pkvm-reclaim");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+
+	for (gfn = TEST_GFN; gfn < TEST_GFN + NR_RACES; gfn++) {
+		ret = topup_hyp_memcache(&vm->vcpu->arch.pkvm_memcache,
+					 kvm_mmu_cache_min_pages(&vm->kvm->arch.mmu));
+		if (ret)
+			break;
+
+		load(vm);
+		ret = kvm_call_hyp_nvhe(__pkvm_host_donate_guest, page_to_pfn(page), gfn);
+		put(vm);
+		if (ret)
+			break;
+
+		/* Pairs with reclaim_in_loop(). The page isn't the host's before that. */
+		for (i = 0; i < 5000 && smp_load_acquire(&r.next) <= gfn; i++)
+			fsleep(i < 100 ? 10 : 1000);
+		if (r.next <= gfn) {
+			ret = -ETIMEDOUT;
+			break;
+		}
+		nr_dirty += !page_is(page, 0);
+		memset(page_address(page), PATTERN, PAGE_SIZE);
+	}
+
+	WRITE_ONCE(r.stop, true);
+	wait_for_completion(&r.done);
+
+	KUNIT_EXPECT_EQ(test, ret, 0);
+	KUNIT_EXPECT_EQ(test, gfn, TEST_GFN + NR_RACES);
+	KUNIT_EXPECT_EQ(test, nr_dirty, 0);
+	KUNIT_EXPECT_EQ(test, r.error, 0);
+	/* Or else nothing was in a race with anything. */
+	KUNIT_EXPECT_GT(test, r.nr_absent, NR_RACES);
+}
+
 static void test_reclaim_bad_handle(struct kunit *test)
 {
 	struct pkvm_test_vm *vm = create_vm(test, KVM_VM_TYPE_ARM_PROTECTED);
@@ -299,6 +388,7 @@ static struct kunit_case pkvm_test_cases[] = {
 	KUNIT_CASE(test_no_request),
 	KUNIT_CASE(test_not_protected),
 	KUNIT_CASE(test_reclaim),
+	KUNIT_CASE(test_reclaim_races_with_donate),
 	KUNIT_CASE(test_reclaim_bad_handle),
 	KUNIT_CASE(test_bad_gfn),
 	KUNIT_CASE(test_other_vm),

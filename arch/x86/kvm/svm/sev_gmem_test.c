@@ -1427,58 +1427,6 @@ static void launch_in_place(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->nr_validated, 0);
 }
 
-static void launch_in_place_range(struct kunit *test)
-{
-	struct snp_test *t = snp_test_of(test);
-	struct kvm_sev_snp_launch_update after;
-	int i;
-
-	/* One of them was never touched, and is measured as zeros. */
-	for (i = 0; i < 8; i++) {
-		if (i != 3)
-			KUNIT_ASSERT_TRUE(test, gmem_kunit_write(&t->g, i, 0x20 + i));
-	}
-	KUNIT_ASSERT_EQ(test, convert(test, 0, 8, true, KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE), 0);
-	KUNIT_EXPECT_EQ(test, launch(test, GMEM_KUNIT_GFN, 8, 0, KVM_SEV_SNP_PAGE_TYPE_NORMAL,
-				     &after), 0);
-	KUNIT_EXPECT_EQ(test, after.uaddr, 0);
-	KUNIT_EXPECT_EQ(test, after.len, 0);
-	for (i = 0; i < 8; i++)
-		expect_measured(test, i, SNP_PAGE_TYPE_NORMAL, GMEM_KUNIT_GFN + i,
-				i == 3 ? 0 : 0x20 + i);
-}
-
-static void launch_from_source(struct kunit *test)
-{
-	struct snp_test *t = snp_test_of(test);
-	u64 src = (unsigned long)t->g.args + PAGE_SIZE;
-	struct kvm_sev_snp_launch_update after;
-
-	KUNIT_ASSERT_TRUE(test, gmem_kunit_write(&t->g, 0, 1));
-	KUNIT_ASSERT_EQ(test, convert(test, 0, 1, true, 0), 0);
-	KUNIT_ASSERT_EQ(test, 0, put_user((u8)0x77, (u8 __user *)u64_to_user_ptr(src)));
-
-	KUNIT_EXPECT_EQ(test, launch(test, GMEM_KUNIT_GFN, 1, src, KVM_SEV_SNP_PAGE_TYPE_NORMAL,
-				     &after), 0);
-	expect_measured(test, 0, SNP_PAGE_TYPE_NORMAL, GMEM_KUNIT_GFN, 0x77);
-	KUNIT_EXPECT_EQ(test, after.uaddr, src + PAGE_SIZE);
-}
-
-static void launch_zero_page(struct kunit *test)
-{
-	struct snp_test *t = snp_test_of(test);
-	u64 src = (unsigned long)t->g.args + PAGE_SIZE;
-
-	/* Neither what the page holds nor what is at uaddr matters. */
-	KUNIT_ASSERT_TRUE(test, gmem_kunit_write(&t->g, 0, 9));
-	KUNIT_ASSERT_EQ(test, 0, put_user((u8)0x77, (u8 __user *)u64_to_user_ptr(src)));
-	KUNIT_ASSERT_EQ(test, convert(test, 0, 1, true, 0), 0);
-	KUNIT_EXPECT_EQ(test, launch(test, GMEM_KUNIT_GFN, 1, src, KVM_SEV_SNP_PAGE_TYPE_ZERO,
-				     NULL), 0);
-	expect_measured(test, 0, SNP_PAGE_TYPE_ZERO, GMEM_KUNIT_GFN, -1);
-	KUNIT_EXPECT_EQ(test, guest_reads(test, 0), 0);
-}
-
 static void launch_needs_a_source_elsewhere(struct kunit *test)
 {
 	struct snp_test *t = snp_test_of(test);
@@ -1534,26 +1482,6 @@ static void launch_twice(struct kunit *test)
 				     KVM_SEV_SNP_PAGE_TYPE_NORMAL, NULL), -EIO);
 	KUNIT_EXPECT_EQ(test, t->nr_private, 1);
 	KUNIT_EXPECT_EQ(test, t->nr_launch, 1);
-}
-
-static void launch_again_after_converting(struct kunit *test)
-{
-	struct snp_test *t = snp_test_of(test);
-
-	KUNIT_ASSERT_TRUE(test, gmem_kunit_write(&t->g, 0, 1));
-	KUNIT_ASSERT_EQ(test, convert(test, 0, 1, true, 0), 0);
-	KUNIT_EXPECT_EQ(test, launch(test, GMEM_KUNIT_GFN, 1, 0,
-				     KVM_SEV_SNP_PAGE_TYPE_NORMAL, NULL), 0);
-
-	KUNIT_EXPECT_EQ(test, convert(test, 0, 1, false, KVM_SET_MEMORY_ATTRIBUTES2_ZERO), 0);
-	KUNIT_EXPECT_EQ(test, t->nr_shared, 1);
-	KUNIT_EXPECT_EQ(test, gmem_kunit_read(&t->g, 0), 0);
-
-	KUNIT_ASSERT_TRUE(test, gmem_kunit_write(&t->g, 0, 2));
-	KUNIT_ASSERT_EQ(test, convert(test, 0, 1, true, KVM_SET_MEMORY_ATTRIBUTES2_PRESERVE), 0);
-	KUNIT_EXPECT_EQ(test, launch(test, GMEM_KUNIT_GFN, 1, 0,
-				     KVM_SEV_SNP_PAGE_TYPE_NORMAL, NULL), 0);
-	expect_measured(test, 1, SNP_PAGE_TYPE_NORMAL, GMEM_KUNIT_GFN, 2);
 }
 
 static void launch_once_running(struct kunit *test)
@@ -2185,14 +2113,10 @@ static struct kunit_case snp_test_cases[] = {
 static struct kunit_case snp_launch_test_cases[] = {
 	KUNIT_CASE(modes_before_launch),
 	KUNIT_CASE(launch_in_place),
-	KUNIT_CASE(launch_in_place_range),
-	KUNIT_CASE(launch_from_source),
-	KUNIT_CASE(launch_zero_page),
 	KUNIT_CASE(launch_needs_a_source_elsewhere),
 	KUNIT_CASE(launch_needs_a_source_without_mmap),
 	KUNIT_CASE(launch_of_shared_page),
 	KUNIT_CASE(launch_twice),
-	KUNIT_CASE(launch_again_after_converting),
 	KUNIT_CASE(launch_once_running),
 	KUNIT_CASE(rejected_page),
 	KUNIT_CASE(rejected_page_of_range),

@@ -2625,20 +2625,22 @@ TEST_F(guest, unmaps_what_changes)
 TEST_F(guest, noop_unmaps_nothing)
 {
 	struct gmem *g = &self->s.g;
-	u64 pages, faults;
+	u64 pages, faults, mapped;
 
 	ASSERT_CONVERTS(g, 4, 4, PRIVATE, PRESERVE);
 	guest_fill(&self->s, 0, NR_PAGES, 0x4100);
 	ASSERT_HOST_SEES(g, 0, 4, 0x4100);
 	pages = guest_pages(&self->s);
 	faults = guest_faults(&self->s);
+	mapped = nr_host_mapped(g);
+	ASSERT_LE(4, mapped);
 
 	ASSERT_CONVERTS(g, 4, 4, PRIVATE, PRESERVE);
 	ASSERT_CONVERTS(g, 4, 4, PRIVATE, ZERO);
 	ASSERT_CONVERTS(g, 0, 4, SHARED, ZERO);
 	ASSERT_CONVERTS(g, 8, g->size / page_size - 8, SHARED, UNSPECIFIED);
 
-	ASSERT_EQ(4, nr_host_mapped(g));
+	ASSERT_EQ(mapped, nr_host_mapped(g));
 	ASSERT_EQ(pages, guest_pages(&self->s));
 	ASSERT_GUEST_SEES(&self->s, 0, NR_PAGES, 0x4100);
 	ASSERT_EQ(faults, guest_faults(&self->s));

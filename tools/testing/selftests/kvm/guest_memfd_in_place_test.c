@@ -1018,6 +1018,87 @@ TEST_F(guest, madv_remove)
 }
 
 /*
+ * Faults
+ */
+static bool is_present(struct gmem *g, u64 page)
+{
+	return pagemap_entry(g->mem + page * page_size) & PM_PRESENT;
+}
+
+/* How many bytes around the address that is read are mapped, if that is known. */
+static u64 fault_around_bytes(void)
+{
+	u64 bytes = SZ_64K;
+	FILE *f;
+
+	f = fopen("/sys/kernel/debug/fault_around_bytes", "r");
+	if (f) {
+		if (fscanf(f, "%lu", &bytes) != 1)
+			bytes = 0;
+		fclose(f);
+	}
+	return bytes;
+}
+
+/* A read maps the neighbours that are there and shared, and no others. */
+TEST_F(host, reads_map_neighbours)
+{
+	struct gmem *g = &self->g;
+	const u64 mask = ~(fault_around_bytes() - 1);
+	u64 i, near = 0, reads = 0;
+
+	if (~mask + 1 < 4 * page_size)
+		SKIP(return, "fault_around_bytes is too small");
+
+	/* Pages 4 and 5 are private, 9 was never used, and 10 is private and was neither. */
+	host_fill(g, 0, 9, 0x9000);
+	host_fill(g, 11, NR_PAGES - 11, 0x9000);
+	ASSERT_CONVERTS(g, 4, 2, PRIVATE, PRESERVE);
+	ASSERT_CONVERTS(g, 10, 1, PRIVATE, UNSPECIFIED);
+	ASSERT_EQ(NR_PAGES - 2, nr_allocated(g));
+
+	ASSERT_EQ(0, madvise(g->mem, g->size, MADV_DONTNEED));
+	ASSERT_EQ(0, nr_host_mapped(g));
+	ASSERT_EQ(0x9007, READ_ONCE(*(u64 *)(g->mem + 7 * page_size)));
+	ASSERT_TRUE(is_present(g, 7));
+
+	for (i = 0; i < NR_PAGES; i++) {
+		if (i == 4 || i == 5 || i == 9 || i == 10) {
+			ASSERT_FALSE(is_present(g, i)) {
+				TH_LOG("page %lu", i);
+			}
+		} else if (!(((uintptr_t)(g->mem + i * page_size) ^
+			      (uintptr_t)(g->mem + 7 * page_size)) & mask)) {
+			near++;
+			ASSERT_TRUE(is_present(g, i)) {
+				TH_LOG("page %lu", i);
+			}
+		}
+	}
+	ASSERT_LT(1, near);
+	ASSERT_EQ(NR_PAGES - 2, nr_allocated(g));
+	ASSERT_HOST_SEES(g, 0, 4, 0x9000);
+	ASSERT_HOST_SEES(g, 6, 3, 0x9000);
+	ASSERT_HOST_SEES(g, 11, NR_PAGES - 11, 0x9000);
+
+	/* A conversion unmaps them again, and finds nobody that uses them. */
+	ASSERT_CONVERTS(g, 0, 4, PRIVATE, PRESERVE);
+	for (i = 0; i < 6; i++)
+		ASSERT_FALSE(is_present(g, i));
+	ASSERT_TRUE(is_present(g, 7));
+
+	/* To read all of it takes fewer faults than there are pages. */
+	ASSERT_CONVERTS(g, 0, NR_PAGES, SHARED, PRESERVE);
+	ASSERT_EQ(0, madvise(g->mem, g->size, MADV_DONTNEED));
+	for (i = 0; i < NR_PAGES; i++) {
+		reads += !is_present(g, i);
+		(void)READ_ONCE(*(u64 *)(g->mem + i * page_size));
+	}
+	ASSERT_GT(NR_PAGES / 2, reads);
+	ASSERT_HOST_SEES(g, 4, 2, 0x9000);
+}
+
+/*
  * Memory errors
  */
 static siginfo_t mce_info;

@@ -1632,6 +1632,57 @@ TEST_F_TIMEOUT(pvm, vcpus_race, 120)
 }
 
 /*
+ * Two vCPUs share and unshare the same page while their threads are moved from one CPU
+ * to another all the time, also between a guest's call and the host's that carries it
+ * out. In between, the other vCPU may be loaded where this one was.
+ */
+TEST_F_TIMEOUT(pvm, requests_race_with_migration, 120)
+{
+	struct pvm *p = &self->p;
+	struct racer r[MAX_VCPUS];
+	pthread_t threads[MAX_VCPUS];
+	cpu_set_t allowed, one;
+	int cpus[2], nr_cpus = 0;
+	u64 moves = 0;
+	int i, ret;
+
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(allowed), &allowed));
+	for (i = 0; i < CPU_SETSIZE && nr_cpus < 2; i++) {
+		if (CPU_ISSET(i, &allowed))
+			cpus[nr_cpus++] = i;
+	}
+	if (nr_cpus < 2)
+		SKIP(return, "Needs two CPUs");
+
+	ASSERT_CONVERTS(p, 0, NR_PAGES, PRIVATE, PRESERVE);
+
+	for (i = 0; i < MAX_VCPUS; i++) {
+		r[i] = (struct racer) { .p = p, .cpu = i, .page = 7, .rounds = 300 };
+		pthread_create(&threads[i], NULL, serve, &r[i]);
+	}
+	while (!READ_ONCE(r[0].done) || !READ_ONCE(r[1].done)) {
+		for (i = 0; i < MAX_VCPUS; i++) {
+			CPU_ZERO(&one);
+			CPU_SET(cpus[random() & 1], &one);
+			ret = pthread_setaffinity_np(threads[i], sizeof(one), &one);
+			ASSERT_TRUE(!ret || ret == ESRCH);
+			moves += !ret;
+		}
+		usleep(random() % 500);
+	}
+	for (i = 0; i < MAX_VCPUS; i++) {
+		pthread_join(threads[i], NULL);
+		ASSERT_EQ(0, r[i].error);
+		ASSERT_EQ(SMCCC_SUCCESS, p->regs[i].result);
+	}
+	TH_LOG("%lu moves, %lu and %lu exits", moves, r[0].exits, r[1].exits);
+	ASSERT_LT(20, moves);
+
+	ASSERT_CONVERT_FAILS(EPERM, 7, p, 7, 1, SHARED, PRESERVE);
+	ASSERT_GUEST_READS(p, 7, 299);
+}
+
+/*
  * Holes in memory that the guest shares, and that two vCPUs access all the time. The
  * file has it as shared all the time, too, so there is nothing to exit for.
  */

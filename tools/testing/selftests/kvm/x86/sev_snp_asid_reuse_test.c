@@ -1,121 +1,83 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * An ASID is free for another VM once no page is assigned to it any more, also
- * if the last reference to its VM is that of a guest_memfd.
+ * Test that the memory of an SNP VM is free before its ASID is, also if the file of the
+ * guest_memfd is what held the VM last: firmware refuses to activate an ASID as long as
+ * any page is assigned to it.
  */
-#include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include <linux/sizes.h>
 
-#include "test_util.h"
+#include "kvm_syscalls.h"
 #include "kvm_util.h"
 #include "processor.h"
 #include "sev.h"
+#include "test_util.h"
 
-/* Freeing the file takes a while, and comes to the assigned pages at the end. */
-#define FILE_SIZE	((u64)SZ_128M)
-#define ASSIGNED_SIZE	((u64)SZ_64K)
-#define ASSIGNED_OFFSET	(FILE_SIZE - ASSIGNED_SIZE)
+#define MEM_GPA		((gpa_t)SZ_4G)
+#define MEM_SIZE	((u64)SZ_64K)
+#define MEM_SLOT	0
 
-/* More VMs than this are not created to use up the ASIDs. */
-#define MAX_VMS		128
-#define NR_ROUNDS	3
-
-static int try_init(struct kvm_vm *vm)
+/* SNP VMs have the ASIDs below the first one for SEV VMs without SEV-ES. */
+static unsigned int nr_snp_asids(void)
 {
-	struct kvm_sev_init init = {};
+	u32 eax, ebx, ecx, edx;
 
-	return __vm_sev_ioctl(vm, KVM_SEV_INIT2, &init) ? errno : 0;
+	cpuid(0x8000001f, &eax, &ebx, &ecx, &edx);
+	return edx - 1;
 }
 
-static int try_launch_start(struct kvm_vm *vm)
+static struct kvm_vm *start_launch(void)
 {
-	struct kvm_sev_snp_launch_start start = {
-		.policy = snp_default_policy(),
-	};
+	struct kvm_vm *vm = vm_create_barebones_type(KVM_X86_SNP_VM);
 
-	return __vm_sev_ioctl(vm, KVM_SEV_SNP_LAUNCH_START, &start);
-}
-
-/* Returns the file, whose last pages are assigned to the ASID of @vm. */
-static int assign_pages(struct kvm_vm *vm)
-{
-	void *mem = kvm_mmap(ASSIGNED_SIZE, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	int fd = vm_create_guest_memfd(vm, FILE_SIZE, 0);
-
-	kvm_fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, FILE_SIZE);
-	vm_set_user_memory_region2(vm, 0, KVM_MEM_GUEST_MEMFD, 0, ASSIGNED_SIZE,
-				   mem, fd, ASSIGNED_OFFSET);
-	vm_mem_set_private(vm, 0, ASSIGNED_SIZE);
-	snp_launch_update_data(vm, 0, (u64)mem, ASSIGNED_SIZE,
-			       KVM_SEV_SNP_PAGE_TYPE_NORMAL);
-	kvm_munmap(mem, ASSIGNED_SIZE);
-
-	return fd;
-}
-
-static void *close_fd(void *fd)
-{
-	kvm_close(*(int *)fd);
-	return NULL;
+	snp_vm_init(vm);
+	snp_vm_launch_start(vm, snp_default_policy());
+	return vm;
 }
 
 int main(int argc, char *argv[])
 {
-	struct kvm_vm *others[MAX_VMS], *vm, *next;
-	pthread_t thread;
-	int nr = 0, r, fd, i;
+	struct kvm_vm *vm;
+	int fd, inode_fd;
+	char path[32];
+	void *mem;
 
 	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_SEV_SNP));
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SNP_VM));
 
-	vm = vm_create_barebones_type(KVM_X86_SNP_VM);
-	TEST_ASSERT_EQ(try_init(vm), 0);
+	vm = start_launch();
+	fd = vm_create_guest_memfd(vm, MEM_SIZE, 0);
+	mem = kvm_mmap(MEM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 
-	/* With one ASID for two VMs, the next one has to be that of the last one. */
-	for (;;) {
-		__TEST_REQUIRE(nr < MAX_VMS, "There are more than %d ASIDs", MAX_VMS);
-		others[nr] = vm_create_barebones_type(KVM_X86_SNP_VM);
-		r = try_init(others[nr]);
-		if (r)
-			break;
-		nr++;
-	}
-	TEST_ASSERT(r == EBUSY, "KVM_SEV_INIT2 failed with errno %d", r);
-	next = others[nr];
+	/* Assign the memory to the VM's ASID. */
+	vm_set_user_memory_region2(vm, MEM_SLOT, KVM_MEM_GUEST_MEMFD, MEM_GPA, MEM_SIZE,
+				   mem, fd, 0);
+	vm_mem_set_private(vm, MEM_GPA, MEM_SIZE);
+	snp_launch_update_data(vm, MEM_GPA, (u64)mem, MEM_SIZE, KVM_SEV_SNP_PAGE_TYPE_NORMAL);
 
-	r = try_launch_start(vm);
-	TEST_ASSERT(!r, "KVM_SEV_SNP_LAUNCH_START failed with %d, errno %d", r, errno);
+	/*
+	 * O_PATH gives a reference to the inode, but none to the file or the VM.  It
+	 * stands for the time that passes between the end of the VM and the eviction of
+	 * the inode.
+	 */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	inode_fd = open(path, O_PATH);
+	TEST_ASSERT(inode_fd >= 0, __KVM_SYSCALL_ERROR("open()", inode_fd));
 
-	for (i = 0; i < NR_ROUNDS; i++) {
-		fd = assign_pages(vm);
-		TEST_ASSERT_EQ(try_init(next), EBUSY);
-
-		/* From here on, the file is all that the VM lives by. */
-		kvm_vm_free(vm);
-		kvm_pthread_create(&thread, NULL, close_fd, &fd);
-		do {
-			r = try_init(next);
-		} while (r == EBUSY);
-		TEST_ASSERT(!r, "KVM_SEV_INIT2 failed with errno %d", r);
-
-		vm = next;
-		r = try_launch_start(vm);
-		TEST_ASSERT(!r, "KVM_SEV_SNP_LAUNCH_START with the ASID of a VM that is gone failed with %d, errno %d",
-			    r, errno);
-		kvm_pthread_join(thread, NULL);
-		next = vm_create_barebones_type(KVM_X86_SNP_VM);
-	}
-
-	kvm_vm_free(next);
+	kvm_munmap(mem, MEM_SIZE);
 	kvm_vm_free(vm);
-	while (nr--)
-		kvm_vm_free(others[nr]);
+	kvm_close(fd);
 
+	/*
+	 * KVM uses an ASID again once there are no others left, so have it use up those
+	 * that are left, and then all of them.
+	 */
+	for (int i = 0; i < 2 * nr_snp_asids(); i++)
+		kvm_vm_free(start_launch());
+
+	kvm_close(inode_fd);
 	return 0;
 }

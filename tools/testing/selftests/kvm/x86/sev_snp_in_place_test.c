@@ -1286,10 +1286,17 @@ TEST_F_TIMEOUT(launch, zero_pages, SECONDS)
 	host_fill(g, 0, 2, 0x1300);
 	ASSERT_CONVERTS(g, 0, 3, PRIVATE, PRESERVE);
 	ASSERT_EQ(0, launch(g, 0, 3, KVM_SEV_SNP_PAGE_TYPE_ZERO));
+
+	/* A source is allowed, but doesn't matter. */
+	host_fill(g, 3, 2, 0x1380);
+	ASSERT_CONVERTS(g, 3, 1, PRIVATE, PRESERVE);
+	snp_launch_update_data(g->vm, gpa_of(3), (u64)g->mem + 4 * PAGE_SIZE, PAGE_SIZE,
+			       KVM_SEV_SNP_PAGE_TYPE_ZERO);
 	guest_finish(s);
 
-	ASSERT_EQ(ALL, guest_op(s, OP_MATCH_BYTE, private_gva(0), 3, 0));
-	ASSERT_EQ(3, nr_allocated(g));
+	ASSERT_EQ(ALL, guest_op(s, OP_MATCH_BYTE, private_gva(0), 4, 0));
+	ASSERT_HOST_SEES(g, 4, 1, 0x1380);
+	ASSERT_EQ(5, nr_allocated(g));
 }
 
 TEST_F_TIMEOUT(launch, never_used_pages, SECONDS)
