@@ -51,7 +51,7 @@ build_mutants()
 	# shellcheck disable=SC2016 # the inner shell's
 	with_progress "$log" objects 0 '^  (CC|AS|LD|AR)' unshare "${own[@]}" --mount bash -c \
 		'mount --bind "$1" "$2" && mount --bind "$3" "$4" && shift 4 && exec "$@"' - "$tree" "$LINUX" "$obj" "$OUT/debug" \
-		make -C "$LINUX" O="$OUT/debug" ARCH="$KARCH" CC='ccache gcc' HOSTCC='ccache gcc' CROSS_COMPILE= -j"$JOBS" "${IMAGE##*/}" || {
+		make -C "$LINUX" O="$OUT/debug" ARCH="$KARCH" CC="$HARNESS/lib/cached gcc" HOSTCC='ccache gcc' CROSS_COMPILE= -j"$JOBS" "${IMAGE##*/}" || {
 		log_tail "$log"
 		die "the kernel with the mutants does not build; the whole log is $log"
 	}

@@ -2113,6 +2113,32 @@ TEST_F_TIMEOUT(guest, private_access_to_shared_page, SECONDS)
 	}
 }
 
+/* With the state of a page goes what the guest has mapped. */
+TEST_F_TIMEOUT(guest, private_access_to_converted_page, SECONDS)
+{
+	const enum guest_op ops[] = { OP_READ, OP_WRITE, OP_PVALIDATE };
+	struct guest *s = &self->s;
+	struct gmem *g = &s->g;
+	struct kvm_run *run = s->vcpus[0]->run;
+	u64 page;
+	int i;
+
+	make_private(s, 8, ARRAY_SIZE(ops), SECRET);
+	for (i = 0; i < ARRAY_SIZE(ops); i++) {
+		page = 8 + i;
+		ASSERT_CONVERTS(g, page, 1, SHARED, ZERO);
+		ASSERT_EQ(EFAULT, vcpu_do(s, 0, ops[i], private_gva(page), 1, 1));
+		ASSERT_EQ(KVM_EXIT_MEMORY_FAULT, run->exit_reason);
+		ASSERT_EQ(gpa_of(page), run->memory_fault.gpa);
+		ASSERT_EQ(KVM_MEMORY_EXIT_FLAG_PRIVATE, run->memory_fault.flags);
+		ASSERT_HOST_SEES_BYTE(g, page, 1, 0);
+
+		/* Let the vCPU go on. */
+		ASSERT_CONVERTS(g, page, 1, PRIVATE, UNSPECIFIED);
+		ASSERT_EQ(0, vcpu_continue(s, 0));
+	}
+}
+
 TEST_F_TIMEOUT(guest, shared_access_to_private_page, SECONDS)
 {
 	struct guest *s = &self->s;
