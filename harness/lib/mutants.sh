@@ -69,7 +69,7 @@ mutant_setting()
 boot_mutants()
 {
 	local RESULTS=$1 SNP_OPTIONS=$2 SUMMARY=$1/summary.txt SUITE='' SUITE_PREFIX='' FILTER='' LOG_ALLOWED='' line done_mark=''
-	local initrd=$OUT/tests.initrd seconds SUITE_CASES=() SUITE_BAD=0 SUITE_SKIPPED=0 SUITE_PROGRAM='' SKIPS=() FAILS=()
+	local initrd=$OUT/tests.initrd seconds only program SUITE_CASES=() SUITE_BAD=0 SUITE_SKIPPED=0 SUITE_PROGRAM='' SKIPS=() FAILS=()
 
 	mkdir -p "$RESULTS"
 	: > "$SUMMARY"
@@ -78,8 +78,12 @@ boot_mutants()
 	done <<< "$4" > "$OUT/tests.list"
 	# The log is judged as that of ./gmem test snp is, but no line has to be there.
 	while read -r line; do
-		echo "${line%% *} $(awk -v program="$(awk '{ print $3 }' <<< "$line")" '$3 == program' "$HARNESS/tests/x86.snp.list" |
-			tr -s ' \t' '\n' | sed -nE 's/^log\??=/log?=/p' | paste -sd' ')"
+		only=$(mutant_setting "$line" only)
+		program=$(awk '{ print $3 }' <<< "$line")
+		[ -n "$only" ] && only="log?=$only" ||
+			only=$(awk -v program="$program" '$3 == program' "$HARNESS/tests/x86.snp.list" |
+				tr -s ' \t' '\n' | sed -nE 's/^log\??=/log?=/p' | paste -sd' ')
+		echo "${line%% *} $only"
 	done <<< "$4" > "$OUT/tests.list.log"
 	[[ $2 != *x-snp-in-use* ]] || LOG_ALLOWED=$IN_USE_LINE
 	cp "$OUT/test.initrd" "$initrd"

@@ -1757,7 +1757,7 @@ struct disturb {
 	enum disturber disturber;
 	pthread_t thread;
 	bool *stop;
-	u64 count;
+	u64 count, nr_moves;
 };
 
 static void *disturb_thread(void *__d)
@@ -1774,8 +1774,9 @@ static void *disturb_thread(void *__d)
 			break;
 		case DISTURB_MIGRATION:
 			node = BIT(i & 1);
-			mbind(g->mem, g->size, MPOL_BIND, &node, 8 * sizeof(node),
-			      MPOL_MF_MOVE);
+			if (!mbind(g->mem, g->size, MPOL_BIND, &node, 8 * sizeof(node),
+				   MPOL_MF_MOVE))
+				d->nr_moves++;
 			break;
 		case DISTURB_PAGEOUT:
 			madvise(g->mem, g->size, MADV_PAGEOUT);
@@ -1809,8 +1810,7 @@ TEST_F(disturb, conversions)
 
 	/* As often as can be done in two seconds, and not less than a few times. */
 	for (i = 0; i < 200; i++) {
-		for (j = 0; j < NR_PAGES; j++)
-			can_write(self->g.mem + j * page_size);
+		host_fill(&self->g, 0, NR_PAGES, i << 16);
 
 		for (j = 0; j < 100; j++) {
 			ret = convert_pages(&self->g, 0, NR_PAGES, PRIVATE, PRESERVE, &where);
@@ -1823,6 +1823,7 @@ TEST_F(disturb, conversions)
 		most = max(most, j);
 		EXPECT_EQ(0, ret);
 		EXPECT_EQ(0, convert_pages(&self->g, 0, NR_PAGES, SHARED, PRESERVE, NULL));
+		EXPECT_EQ(ALL, host_match(&self->g, 0, NR_PAGES, i << 16));
 
 		if (i >= 3 && READ_ONCE(d.count) >= 3 &&
 		    timespec_elapsed(start).tv_sec >= 2)
@@ -1831,6 +1832,10 @@ TEST_F(disturb, conversions)
 
 	WRITE_ONCE(stop, true);
 	kvm_pthread_join(d.thread, NULL);
+	if (variant->disturber == DISTURB_MIGRATION) {
+		TH_LOG("%lu of %lu calls of mbind() succeeded", d.nr_moves, d.count);
+		EXPECT_TRUE(d.nr_moves || access("/sys/devices/system/node", F_OK));
+	}
 	TH_LOG("%lu rounds, %lu conversions, EAGAIN %lu times, at most %lu times in a row",
 	       d.count, i, nr_eagain, most);
 }
