@@ -335,9 +335,10 @@ static PspStatus need_range(PspRun *r, hwaddr spa, uint64_t len)
 }
 
 /*
- * With x-enforce=off, a page in a wrong state, of a wrong size or owner is no
- * reason to refuse a command, and its RMP entry is left alone if it isn't in
- * the state that the command would change. Everything else is as usual.
+ * With x-snp-enforce=off, a page in a wrong state, of a wrong size or owner
+ * is no reason to refuse a command, and its RMP entry is left alone if it
+ * isn't in the state that the command would change. Everything else is as
+ * usual.
  */
 static bool in_state(hwaddr spa, uint32_t states)
 {
@@ -404,7 +405,7 @@ static PspStatus need_size(PspRun *r, hwaddr spa, bool large)
 
 /*
  * A page within a 2M page has no state of its own that could change; commands
- * that would have to are refused, except with x-enforce=off.
+ * that would have to are refused, except with x-snp-enforce=off.
  */
 static void set_rmp(PspRun *r, hwaddr spa, uint64_t lo, uint64_t hi)
 {
@@ -1072,7 +1073,7 @@ static PspStatus snp_gctx_create(PspRun *r)
     }
     g = find_gctx(r->s, gctx);
     if (g) {
-        /* x-enforce=off: the page was taken back without DECOMMISSION. */
+        /* x-snp-enforce=off: the page was taken back without DECOMMISSION. */
         free_guest(r->s, g);
     }
     g = g_new0(PspGuest, 1);
