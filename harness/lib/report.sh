@@ -108,6 +108,7 @@ SKIPS=() FAILS=() SUITE_PREFIX=''
 # closing SUMMARY...: the last line. Fails if anything did, or if nothing passed.
 closing()
 {
+	[ -z "${FILTER:-}" ] || cat "$@" 2>/dev/null | grep -q . || note "no case that has run has '$FILTER' in its name, which is SUITE.CASE"
 	cat "$@" 2>/dev/null | awk -F'\t' '
 		{ n[$1]++ }
 		END {
