@@ -1026,7 +1026,7 @@ static bool is_present(struct gmem *g, u64 page)
 }
 
 /* How many bytes around the address that is read are mapped, if that is known. */
-static u64 fault_around_bytes(void)
+static u64 bytes_around(void)
 {
 	u64 bytes = SZ_64K;
 	FILE *f;
@@ -1044,7 +1044,7 @@ static u64 fault_around_bytes(void)
 TEST_F(host, reads_map_neighbours)
 {
 	struct gmem *g = &self->g;
-	const u64 mask = ~(fault_around_bytes() - 1);
+	const u64 mask = ~(bytes_around() - 1);
 	u64 i, near = 0, reads = 0;
 
 	if (~mask + 1 < 4 * page_size)
