@@ -222,12 +222,14 @@ static int reclaim_in_loop(void *arg)
 
 	while (!READ_ONCE(r->stop) && r->next < TEST_GFN + NR_RACES) {
 		ret = reclaim(r->vm, r->next);
-		if (!ret)
+		if (!ret) {
+			/* Scrubbed before that, see test_reclaim_races_with_donate(). */
 			smp_store_release(&r->next, r->next + 1);
-		else if (ret == -ENOENT)
+		} else if (ret == -ENOENT) {
 			r->nr_absent++;
-		else
+		} else {
 			r->error = ret;
+		}
 		cond_resched();
 	}
 
