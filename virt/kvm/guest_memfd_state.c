@@ -9,16 +9,15 @@
  * contiguous change adds at most one path to the tree at each of its two ends,
  * however long it is.
  *
- * An xarray with multi-index entries would do nearly the same, but cannot
- * reserve the memory that splitting its entries takes, and a conversion must not
- * fail once it has started.
+ * The tree only grows, up to 1.2 bits a page, and is freed with the file.  Memory
+ * is added before a change, see gmem_state_prepare(), as a conversion must not
+ * fail once it has started.  An xarray with multi-index entries would do nearly
+ * the same, but can't promise that storing to a part of an entry needs no memory.
  *
- * Readers that want to know about a single page need only RCU.  What they learn
+ * Readers that want to know about a single page need no lock.  What they learn
  * may be stale by the time they use it: a guest fault relies on the MMU
- * invalidation sequence to notice, everybody else holds the lock.
+ * invalidation sequence to notice, all others hold the lock.
  */
-#include <kunit/static_stub.h>
-#include <kunit/visibility.h>
 #include <linux/bitmap.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
@@ -32,19 +31,15 @@
 #define GMEM_NODE_SHIFT		6
 #define GMEM_NODE_SLOTS		BIT(GMEM_NODE_SHIFT)
 
-/* @next is for those that are reserved and not in use. */
+/* Number of blocks, of whatever size, that one call looks at or changes. */
+#define GMEM_STATE_BATCH	1024
+
 struct gmem_state_leaf {
-	union {
-		struct gmem_state_leaf *next;
-		DECLARE_BITMAP(private, GMEM_LEAF_PAGES);
-	};
+	DECLARE_BITMAP(private, GMEM_LEAF_PAGES);
 };
 
 struct gmem_state_node {
-	union {
-		struct gmem_state_node *next;
-		void __rcu *slots[GMEM_NODE_SLOTS];
-	};
+	void *slots[GMEM_NODE_SLOTS];
 };
 
 /* Tags are odd, pointers to nodes and leaves are not. */
@@ -76,10 +71,24 @@ static inline unsigned int gmem_slot(pgoff_t index, unsigned int level)
 	       (GMEM_NODE_SLOTS - 1);
 }
 
-static inline void *gmem_deref(void __rcu *const *slot,
-			       const struct gmem_state *state)
+/*
+ * Go down the tree from the root to the block of @index that is kept as a tag or
+ * as a leaf, and set @level to that of the block.  Pairs with the release in
+ * gmem_state_split(); on the way down, the addresses depend on what is read.
+ */
+static void *gmem_state_block(const struct gmem_state *state, pgoff_t index,
+			      unsigned int *level)
 {
-	return rcu_dereference_check(*slot, lockdep_is_held(state->lock));
+	void *entry = READ_ONCE(state->root);
+
+	*level = state->level;
+	while (*level && !gmem_is_tag(entry)) {
+		struct gmem_state_node *node = entry;
+
+		entry = READ_ONCE(node->slots[gmem_slot(index, --*level)]);
+	}
+
+	return entry;
 }
 
 /**
@@ -92,6 +101,7 @@ static inline void *gmem_deref(void __rcu *const *slot,
 void gmem_state_init(struct gmem_state *state, struct rw_semaphore *lock,
 		     pgoff_t nr_pages, bool private)
 {
+	mutex_init(&state->grow);
 	state->lock = lock;
 	state->nr_pages = nr_pages;
 	state->level = 0;
@@ -99,19 +109,7 @@ void gmem_state_init(struct gmem_state *state, struct rw_semaphore *lock,
 	while (gmem_block_pages(state->level) < nr_pages)
 		state->level++;
 
-	RCU_INIT_POINTER(state->root, gmem_tag(private));
-}
-
-/*
- * Free a node or a leaf that readers can't find any more, but may have found before.
- * They are small powers of two and many, which is why they have no rcu_head.
- * Whoever changes the state can sleep.
- */
-VISIBLE_IF_KUNIT void gmem_state_free_block(void *block)
-{
-	KUNIT_STATIC_STUB_REDIRECT(gmem_state_free_block, block);
-
-	kfree_rcu_mightsleep(block);
+	state->root = gmem_tag(private);
 }
 
 static void gmem_state_free(void *entry, unsigned int level)
@@ -122,30 +120,30 @@ static void gmem_state_free(void *entry, unsigned int level)
 	if (gmem_is_tag(entry))
 		return;
 
-	if (!level) {
-		gmem_state_free_block(entry);
-		return;
+	if (level) {
+		for (i = 0; i < GMEM_NODE_SLOTS; i++)
+			gmem_state_free(node->slots[i], level - 1);
+		cond_resched();
 	}
 
-	for (i = 0; i < GMEM_NODE_SLOTS; i++)
-		gmem_state_free(rcu_dereference_raw(node->slots[i]), level - 1);
-
-	gmem_state_free_block(node);
-	cond_resched();
+	kfree(entry);
 }
 
 /**
- * gmem_state_destroy() - free the memory of a state that nobody changes any more
+ * gmem_state_destroy() - free the memory of a state that isn't changed any more
  * @state: the state
  *
- * Readers under RCU that still see @state find all pages shared.
+ * Sleeps for an RCU grace period: a reader that reaches @state by a pointer that is
+ * cleared beforehand does so in an RCU read-side critical section.
  */
 void gmem_state_destroy(struct gmem_state *state)
 {
-	void *root = rcu_dereference_raw(state->root);
+	if (gmem_is_tag(state->root))
+		return;
 
-	rcu_assign_pointer(state->root, gmem_tag(false));
-	gmem_state_free(root, state->level);
+	synchronize_rcu();
+	gmem_state_free(state->root, state->level);
+	state->root = gmem_tag(false);
 }
 
 /**
@@ -160,46 +158,16 @@ void gmem_state_destroy(struct gmem_state *state)
  */
 bool gmem_state_is_private(const struct gmem_state *state, pgoff_t index)
 {
-	unsigned int level = state->level;
+	struct gmem_state_leaf *leaf;
+	unsigned int level;
 	void *entry;
 
-	guard(rcu)();
+	entry = gmem_state_block(state, index, &level);
+	if (gmem_is_tag(entry))
+		return gmem_tag_is_private(entry);
 
-	entry = gmem_deref(&state->root, state);
-
-	while (!gmem_is_tag(entry)) {
-		struct gmem_state_node *node = entry;
-		struct gmem_state_leaf *leaf = entry;
-
-		if (!level)
-			return test_bit(index & (GMEM_LEAF_PAGES - 1),
-					leaf->private);
-
-		level--;
-		entry = gmem_deref(&node->slots[gmem_slot(index, level)], state);
-	}
-
-	return gmem_tag_is_private(entry);
-}
-
-/* Return the tag or the leaf of @index, and the first index beyond its block. */
-static void *gmem_state_block(const struct gmem_state *state, pgoff_t index,
-			      pgoff_t *next)
-{
-	unsigned int level = state->level;
-	void *entry;
-
-	entry = gmem_deref(&state->root, state);
-
-	while (level && !gmem_is_tag(entry)) {
-		struct gmem_state_node *node = entry;
-
-		level--;
-		entry = gmem_deref(&node->slots[gmem_slot(index, level)], state);
-	}
-
-	*next = (index | (gmem_block_pages(level) - 1)) + 1;
-	return entry;
+	leaf = entry;
+	return test_bit(index & (GMEM_LEAF_PAGES - 1), leaf->private);
 }
 
 /**
@@ -210,41 +178,44 @@ static void *gmem_state_block(const struct gmem_state *state, pgoff_t index,
  * @end: out: the first index beyond the run
  * @limit: the first index not to look at
  *
- * The run is maximal but for @limit.  The caller holds @state->lock.
+ * Looks at a bounded number of blocks, so that a caller can drop @state->lock, which
+ * it holds, now and then: a run ends at the last one if not before, and without a run,
+ * *@start is where to go on.
  *
- * Return: true if there is a run; if not, @start and @end mean nothing.
+ * Return: true if there is a run; if not, *@start is @limit unless there are more
+ * blocks to look at.
  */
 bool gmem_state_next_run(const struct gmem_state *state, bool private,
 			 pgoff_t *start, pgoff_t *end, pgoff_t limit)
 {
 	pgoff_t index = *start, next;
 	bool found = false;
+	unsigned int i;
 
 	lockdep_assert_held(state->lock);
 
-	for ( ; index < limit; index = next) {
+	for (i = 0; i < GMEM_STATE_BATCH && index < limit; i++, index = next) {
 		struct gmem_state_leaf *leaf;
 		unsigned long bit;
-		pgoff_t base;
+		unsigned int level;
 		void *entry;
 
-		entry = gmem_state_block(state, index, &next);
+		entry = gmem_state_block(state, index, &level);
+		next = (index | (gmem_block_pages(level) - 1)) + 1;
 
 		if (gmem_is_tag(entry)) {
-			if (gmem_tag_is_private(entry) != private) {
-				if (found)
-					break;
-				continue;
+			if (gmem_tag_is_private(entry) == private) {
+				if (!found)
+					*start = index;
+				found = true;
+			} else if (found) {
+				break;
 			}
-			if (!found)
-				*start = index;
-			found = true;
 			continue;
 		}
 
 		leaf = entry;
-		base = round_down(index, GMEM_LEAF_PAGES);
-		bit = index - base;
+		bit = index & (GMEM_LEAF_PAGES - 1);
 
 		if (!found) {
 			bit = private ? find_next_bit(leaf->private, GMEM_LEAF_PAGES, bit) :
@@ -253,35 +224,30 @@ bool gmem_state_next_run(const struct gmem_state *state, bool private,
 				continue;
 
 			found = true;
-			*start = base + bit;
+			*start = next - GMEM_LEAF_PAGES + bit;
 		}
 
 		bit = private ? find_next_zero_bit(leaf->private, GMEM_LEAF_PAGES, bit) :
 				find_next_bit(leaf->private, GMEM_LEAF_PAGES, bit);
 		if (bit < GMEM_LEAF_PAGES) {
-			index = base + bit;
+			index = next - GMEM_LEAF_PAGES + bit;
 			break;
 		}
 	}
 
-	if (!found || *start >= limit)
-		return false;
+	if (found && *start < limit) {
+		*end = min(index, limit);
+		return true;
+	}
 
-	*end = min(index, limit);
-	return true;
+	*start = min(index, limit);
+	return false;
 }
 
 /*
- * The index that ends a change for the purposes of the tree.  The block of the
- * root reaches beyond the file, and a change up to the end of the file may just
- * as well cover that.
+ * Return a node or a leaf for a block of @level that is all in the state of @tag.
  */
-static pgoff_t gmem_state_end(const struct gmem_state *state, pgoff_t end)
-{
-	return end == state->nr_pages ? gmem_block_pages(state->level) : end;
-}
-
-static int gmem_state_alloc(struct gmem_state_reserve *reserve, unsigned int level)
+static void *gmem_state_alloc(unsigned int level, void *tag)
 {
 	struct gmem_state_node *node;
 	struct gmem_state_leaf *leaf;
@@ -289,135 +255,123 @@ static int gmem_state_alloc(struct gmem_state_reserve *reserve, unsigned int lev
 	if (!level) {
 		leaf = kmalloc_obj(*leaf, GFP_KERNEL_ACCOUNT);
 		if (!leaf)
-			return -ENOMEM;
+			return NULL;
 
-		leaf->next = reserve->leaves;
-		reserve->leaves = leaf;
-		return 0;
+		if (gmem_tag_is_private(tag))
+			bitmap_fill(leaf->private, GMEM_LEAF_PAGES);
+		else
+			bitmap_zero(leaf->private, GMEM_LEAF_PAGES);
+		return leaf;
 	}
 
 	node = kmalloc_obj(*node, GFP_KERNEL_ACCOUNT);
-	if (!node)
-		return -ENOMEM;
-
-	node->next = reserve->nodes;
-	reserve->nodes = node;
-	return 0;
+	if (node)
+		memset_p(node->slots, tag, GMEM_NODE_SLOTS);
+	return node;
 }
 
 /*
- * Allocate what gmem_state_update() will need for the same arguments.  @start
- * and @end are relative to the block of @entry.  The depth of the recursion is
- * the height of the tree, at most 8, and only the two ends of the range go
- * below the first level.
+ * Split blocks until one of them begins at @index, or until all of the block around
+ * @index is in the state of @tag already.
  */
-static int __gmem_state_prepare(const struct gmem_state *state, void *entry,
-				unsigned int level, pgoff_t start, pgoff_t end,
-				void *tag, struct gmem_state_reserve *reserve)
+static int gmem_state_split(struct gmem_state *state, pgoff_t index, void *tag)
 {
-	struct gmem_state_node *node = entry;
-	unsigned int i, first, last;
-	pgoff_t size;
-	void *child;
-	int r;
+	unsigned int level = state->level;
+	void **slot = &state->root;
+	void *entry;
 
-	if (entry == tag || (!start && end == gmem_block_pages(level)))
-		return 0;
+	lockdep_assert_held(&state->grow);
 
-	if (gmem_is_tag(entry)) {
-		r = gmem_state_alloc(reserve, level);
-		if (r)
-			return r;
+	while (index & (gmem_block_pages(level) - 1)) {
+		entry = READ_ONCE(*slot);
+
+		if (entry == tag)
+			break;
+
+		if (gmem_is_tag(entry)) {
+			entry = gmem_state_alloc(level, entry);
+			if (!entry)
+				return -ENOMEM;
+
+			/* Pairs with gmem_state_block(). */
+			smp_store_release(slot, entry);
+		}
+
+		if (!level)
+			break;
+
+		slot = &((struct gmem_state_node *)entry)->slots[gmem_slot(index, --level)];
 	}
 
-	if (!level)
-		return 0;
+	return 0;
+}
 
-	size = gmem_block_pages(--level);
-	first = gmem_slot(start, level);
-	last = gmem_slot(end - 1, level);
+static bool gmem_state_must_split(const struct gmem_state *state, pgoff_t index, void *tag)
+{
+	unsigned int level;
+	void *entry;
 
-	for (i = first; ; i = last) {
-		child = gmem_is_tag(entry) ? entry : gmem_deref(&node->slots[i], state);
+	entry = gmem_state_block(state, index, &level);
 
-		r = __gmem_state_prepare(state, child, level,
-					 i == first ? start - i * size : 0,
-					 i == last ? end - i * size : size,
-					 tag, reserve);
-		if (r || i == last)
-			return r;
-	}
+	return gmem_is_tag(entry) && entry != tag && (index & (gmem_block_pages(level) - 1));
 }
 
 /**
- * gmem_state_prepare() - reserve the memory that a change of state takes
+ * gmem_state_is_prepared() - whether a change of state takes no more memory
  * @state: the state
  * @start: first index of the change
  * @end: first index beyond the change
  * @private: the new state
- * @reserve: where to keep the memory; need not be initialized
  *
- * The reservation is good as long as @state->lock, write-held by the caller, is
- * not dropped.  The memory is charged to the caller's memory cgroup.
- *
- * Return: 0, or -ENOMEM, in which case nothing is reserved.
+ * Like gmem_state_prepare(), which is not needed if this is true.
  */
-int gmem_state_prepare(const struct gmem_state *state, pgoff_t start,
-		       pgoff_t end, bool private,
-		       struct gmem_state_reserve *reserve)
+bool gmem_state_is_prepared(const struct gmem_state *state, pgoff_t start, pgoff_t end,
+			    bool private)
 {
+	void *tag = gmem_tag(private);
+
+	return !gmem_state_must_split(state, start, tag) &&
+	       (end == state->nr_pages || !gmem_state_must_split(state, end, tag));
+}
+
+/**
+ * gmem_state_prepare() - add the memory that a change of state takes
+ * @state: the state
+ * @start: first index of the change
+ * @end: first index beyond the change
+ * @private: the new state
+ *
+ * The caller sees to it that the pages are its own to change until it has done so.
+ * No other lock is needed, and changes of other pages may go on: they store to blocks
+ * all of whose pages they change, and none of these blocks is split here.
+ *
+ * The memory is charged to the caller's memory cgroup.  It remains if the change is
+ * called off.
+ *
+ * Return: 0, -ENOMEM, or -EINTR if a fatal signal is pending.
+ */
+int gmem_state_prepare(struct gmem_state *state, pgoff_t start, pgoff_t end,
+		       bool private)
+{
+	void *tag = gmem_tag(private);
 	int r;
 
-	lockdep_assert_held_write(state->lock);
-
-	*reserve = (struct gmem_state_reserve) {};
-
-	r = __gmem_state_prepare(state, gmem_deref(&state->root, state),
-				 state->level, start, gmem_state_end(state, end),
-				 gmem_tag(private), reserve);
+	r = mutex_lock_killable(&state->grow);
 	if (r)
-		gmem_state_unprepare(reserve);
+		return r;
 
+	r = gmem_state_split(state, start, tag);
+	if (!r && end < state->nr_pages)
+		r = gmem_state_split(state, end, tag);
+
+	mutex_unlock(&state->grow);
 	return r;
 }
 
-static struct gmem_state_leaf *gmem_state_new_leaf(struct gmem_state_reserve *reserve,
-						   void *tag)
+static void gmem_state_store_leaf(struct gmem_state_leaf *leaf, unsigned long start,
+				  unsigned long end, bool private)
 {
-	struct gmem_state_leaf *leaf = reserve->leaves;
-
-	reserve->leaves = leaf->next;
-
-	if (gmem_tag_is_private(tag))
-		bitmap_fill(leaf->private, GMEM_LEAF_PAGES);
-	else
-		bitmap_zero(leaf->private, GMEM_LEAF_PAGES);
-
-	return leaf;
-}
-
-static struct gmem_state_node *gmem_state_new_node(struct gmem_state_reserve *reserve,
-						   void *tag)
-{
-	struct gmem_state_node *node = reserve->nodes;
-	int i;
-
-	reserve->nodes = node->next;
-
-	for (i = 0; i < GMEM_NODE_SLOTS; i++)
-		RCU_INIT_POINTER(node->slots[i], tag);
-
-	return node;
-}
-
-static void *gmem_state_update_leaf(void *entry, pgoff_t start, pgoff_t end,
-				    void *tag, struct gmem_state_reserve *reserve)
-{
-	struct gmem_state_leaf *leaf = entry;
 	unsigned long word;
-
-	if (gmem_is_tag(entry))
-		leaf = gmem_state_new_leaf(reserve, entry);
 
 	/* Readers look at the bits without a lock: write whole words. */
 	for (word = BIT_WORD(start); word <= BIT_WORD(end - 1); word++) {
@@ -428,68 +382,49 @@ static void *gmem_state_update_leaf(void *entry, pgoff_t start, pgoff_t end,
 		if (word == BIT_WORD(end - 1))
 			mask &= BITMAP_LAST_WORD_MASK(end);
 
-		if (gmem_tag_is_private(tag))
+		if (private)
 			bits |= mask;
 		else
 			bits &= ~mask;
 
 		WRITE_ONCE(leaf->private[word], bits);
 	}
-
-	if (gmem_tag_is_private(tag) ? bitmap_full(leaf->private, GMEM_LEAF_PAGES) :
-				       bitmap_empty(leaf->private, GMEM_LEAF_PAGES))
-		return tag;
-
-	return leaf;
 }
 
-/*
- * Store @tag in [@start, @end), relative to the block of @entry, and return the
- * entry that stands for the block from now on: a new node or leaf, the old one
- * changed in place, or a tag.  It is for the caller to publish that, and only
- * then to free the old one.
- */
-static void *gmem_state_update(struct gmem_state *state, void *entry,
-			       unsigned int level, pgoff_t start, pgoff_t end,
-			       void *tag, struct gmem_state_reserve *reserve)
+/* Store the state of the first block of [@start, @end), and return where it ends. */
+static pgoff_t gmem_state_store(struct gmem_state *state, pgoff_t start, pgoff_t end,
+				bool private)
 {
-	struct gmem_state_node *node = entry;
-	unsigned int i, first, last;
-	pgoff_t size;
+	unsigned int level = state->level;
+	void *tag = gmem_tag(private);
+	void **slot = &state->root;
+	pgoff_t mask, next;
+	void *entry;
 
-	if (entry == tag || (!start && end == gmem_block_pages(level)))
-		return tag;
+	for (;;) {
+		mask = gmem_block_pages(level) - 1;
+		next = min((start | mask) + 1, end);
+		entry = READ_ONCE(*slot);
 
-	if (!level)
-		return gmem_state_update_leaf(entry, start, end, tag, reserve);
+		if (entry == tag)
+			return next;
 
-	if (gmem_is_tag(entry))
-		node = gmem_state_new_node(reserve, entry);
+		if (gmem_is_tag(entry)) {
+			/* The block that the file ends in counts as whole. */
+			if (!WARN_ON_ONCE((start & mask) ||
+					  ((next & mask) && next != state->nr_pages)))
+				WRITE_ONCE(*slot, tag);
+			return next;
+		}
 
-	size = gmem_block_pages(--level);
-	first = gmem_slot(start, level);
-	last = gmem_slot(end - 1, level);
+		if (!level)
+			break;
 
-	for (i = first; i <= last; i++) {
-		void *old = gmem_deref(&node->slots[i], state);
-		void *new = gmem_state_update(state, old, level,
-					      i == first ? start - i * size : 0,
-					      i == last ? end - i * size : size,
-					      tag, reserve);
-
-		if (new == old)
-			continue;
-
-		rcu_assign_pointer(node->slots[i], new);
-		gmem_state_free(old, level);
+		slot = &((struct gmem_state_node *)entry)->slots[gmem_slot(start, --level)];
 	}
 
-	for (i = 0; i < GMEM_NODE_SLOTS; i++) {
-		if (gmem_deref(&node->slots[i], state) != tag)
-			return node;
-	}
-
-	return tag;
+	gmem_state_store_leaf(entry, start & mask, ((next - 1) & mask) + 1, private);
+	return next;
 }
 
 /**
@@ -498,50 +433,24 @@ static void *gmem_state_update(struct gmem_state *state, void *entry,
  * @start: first index of the change
  * @end: first index beyond the change
  * @private: the new state
- * @reserve: the memory that gmem_state_prepare() reserved for the same change;
- *	     what was not needed is freed
  *
- * Cannot fail.  The caller write-holds @state->lock.  Lockless readers see each
- * page change once.
+ * Cannot fail after gmem_state_prepare() for the same change, or for one that this is
+ * the rest of.  The caller write-holds @state->lock.  Lockless readers see each page
+ * change once.
+ *
+ * Changes a bounded number of blocks, so that a caller can drop the lock in between.
+ *
+ * Return: the first index that has not been changed, @end if all have been.
  */
-void gmem_state_commit(struct gmem_state *state, pgoff_t start, pgoff_t end,
-		       bool private, struct gmem_state_reserve *reserve)
+pgoff_t gmem_state_commit(struct gmem_state *state, pgoff_t start, pgoff_t end,
+			  bool private)
 {
-	void *old, *new;
+	unsigned int i;
 
 	lockdep_assert_held_write(state->lock);
 
-	old = gmem_deref(&state->root, state);
-	new = gmem_state_update(state, old, state->level, start,
-				gmem_state_end(state, end), gmem_tag(private),
-				reserve);
-	if (new != old) {
-		rcu_assign_pointer(state->root, new);
-		gmem_state_free(old, state->level);
-	}
+	for (i = 0; i < GMEM_STATE_BATCH && start < end; i++)
+		start = gmem_state_store(state, start, end, private);
 
-	/* The reservation is exact, see __gmem_state_prepare(). */
-	WARN_ON_ONCE(reserve->nodes || reserve->leaves);
-	gmem_state_unprepare(reserve);
-}
-
-/**
- * gmem_state_unprepare() - give back a reservation that was not used
- * @reserve: what gmem_state_prepare() reserved
- */
-void gmem_state_unprepare(struct gmem_state_reserve *reserve)
-{
-	while (reserve->nodes) {
-		struct gmem_state_node *node = reserve->nodes;
-
-		reserve->nodes = node->next;
-		kfree(node);
-	}
-
-	while (reserve->leaves) {
-		struct gmem_state_leaf *leaf = reserve->leaves;
-
-		reserve->leaves = leaf->next;
-		kfree(leaf);
-	}
+	return start;
 }

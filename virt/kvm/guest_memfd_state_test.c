@@ -2,9 +2,7 @@
 /*
  * KUnit tests for the private/shared state of a guest_memfd.
  */
-#include <kunit/static_stub.h>
 #include <kunit/test.h>
-#include <kunit/test-bug.h>
 #include <linux/bitmap.h>
 #include <linux/completion.h>
 #include <linux/delay.h>
@@ -27,7 +25,6 @@ struct state_test {
 	struct rw_semaphore lock;
 	struct gmem_state state;
 	bool alive;
-	int nr_freed;
 };
 
 static int state_test_init(struct kunit *test)
@@ -66,39 +63,57 @@ static struct state_test *make_state(struct kunit *test, pgoff_t nr_pages,
 /* Is the whole file kept in the root, without a node or a leaf? */
 static bool is_uniform(struct state_test *t)
 {
-	return (unsigned long)rcu_access_pointer(t->state.root) & 1;
+	return (unsigned long)t->state.root & 1;
 }
 
 static void set_state(struct kunit *test, pgoff_t start, pgoff_t end,
 		      bool private)
 {
 	struct state_test *t = test->priv;
-	struct gmem_state_reserve reserve;
-	int r;
+	void *root = t->state.root;
+	pgoff_t index;
+	bool prepared;
 
-	down_write(&t->lock);
-	r = gmem_state_prepare(&t->state, start, end, private, &reserve);
-	if (!r)
-		gmem_state_commit(&t->state, start, end, private, &reserve);
-	up_write(&t->lock);
+	prepared = gmem_state_is_prepared(&t->state, start, end, private);
+	KUNIT_ASSERT_EQ(test, gmem_state_prepare(&t->state, start, end, private), 0);
+	KUNIT_EXPECT_TRUE(test, gmem_state_is_prepared(&t->state, start, end, private));
+	if (prepared)
+		KUNIT_EXPECT_PTR_EQ(test, root, t->state.root);
 
-	KUNIT_ASSERT_EQ(test, r, 0);
+	for (index = start; index < end; ) {
+		pgoff_t next;
 
-	/* Exact, so that commit can neither run out nor hoard. */
-	KUNIT_EXPECT_NULL(test, reserve.nodes);
-	KUNIT_EXPECT_NULL(test, reserve.leaves);
+		down_write(&t->lock);
+		next = gmem_state_commit(&t->state, index, end, private);
+		up_write(&t->lock);
+
+		if (next <= index || next > end)
+			KUNIT_FAIL_AND_ABORT(test, "stored up to %lu", next);
+		index = next;
+	}
 }
 
+/* Joins what gmem_state_next_run() has cut, as it looks at so many blocks only. */
 static bool next_run(struct kunit *test, bool private, pgoff_t *start,
 		     pgoff_t *end, pgoff_t limit)
 {
 	struct state_test *t = test->priv;
-	bool r;
+	pgoff_t s, e;
+	bool found;
 
 	down_read(&t->lock);
-	r = gmem_state_next_run(&t->state, private, start, end, limit);
+	do {
+		found = gmem_state_next_run(&t->state, private, start, end, limit);
+	} while (!found && *start < limit);
+
+	while (found && *end < limit) {
+		s = *end;
+		if (!gmem_state_next_run(&t->state, private, &s, &e, limit) || s != *end)
+			break;
+		*end = e;
+	}
 	up_read(&t->lock);
-	return r;
+	return found;
 }
 
 static void expect_run(struct kunit *test, bool private, pgoff_t from,
@@ -166,9 +181,9 @@ static void test_one_page(struct kunit *test)
 		if (p)
 			expect_run(test, false, 0, PAGES_1T, 0, p);
 
-		/* Back to one state, back to nothing. */
+		/* Back to one state. */
 		set_state(test, p, p + 1, false);
-		KUNIT_EXPECT_TRUE(test, is_uniform(t));
+		expect_run(test, false, 0, PAGES_1T, 0, PAGES_1T);
 	}
 }
 
@@ -178,26 +193,29 @@ static void test_whole_file_is_uniform(struct kunit *test)
 	const pgoff_t nr_pages = 3 * NODE + 7 * LEAF + 11;
 	struct state_test *t = make_state(test, nr_pages, false);
 
-	set_state(test, 5, nr_pages - 5, true);
-	KUNIT_EXPECT_FALSE(test, is_uniform(t));
-	expect_run(test, true, 0, nr_pages, 5, nr_pages - 5);
-
 	set_state(test, 0, nr_pages, true);
 	KUNIT_EXPECT_TRUE(test, is_uniform(t));
 	expect_run(test, true, 0, nr_pages, 0, nr_pages);
 
-	set_state(test, nr_pages - 1, nr_pages, false);
+	set_state(test, 5, nr_pages - 5, false);
 	KUNIT_EXPECT_FALSE(test, is_uniform(t));
-	expect_run(test, false, 0, nr_pages, nr_pages - 1, nr_pages);
+	expect_run(test, false, 0, nr_pages, 5, nr_pages - 5);
 
-	set_state(test, 0, nr_pages - 1, false);
-	KUNIT_EXPECT_TRUE(test, is_uniform(t));
+	set_state(test, 0, nr_pages, false);
+	expect_run(test, false, 0, nr_pages, 0, nr_pages);
+
+	set_state(test, nr_pages - 1, nr_pages, true);
+	expect_run(test, true, 0, nr_pages, nr_pages - 1, nr_pages);
+
+	set_state(test, 0, nr_pages - 1, true);
+	expect_run(test, true, 0, nr_pages, 0, nr_pages);
 }
 
 static void test_split_and_merge(struct kunit *test)
 {
 	const pgoff_t nr_pages = 2 * 64 * NODE;
-	struct state_test *t = make_state(test, nr_pages, true);
+
+	make_state(test, nr_pages, true);
 
 	/* A hole over a border of every level. */
 	set_state(test, 64 * NODE - 3, 64 * NODE + 3, false);
@@ -213,7 +231,7 @@ static void test_split_and_merge(struct kunit *test)
 	set_state(test, 63 * NODE, 64 * NODE, true);
 	expect_run(test, false, 0, nr_pages, 64 * NODE, 64 * NODE + 3);
 	set_state(test, 64 * NODE, 64 * NODE + 3, true);
-	KUNIT_EXPECT_TRUE(test, is_uniform(t));
+	expect_run(test, true, 0, nr_pages, 0, nr_pages);
 }
 
 static void test_run_limits(struct kunit *test)
@@ -231,42 +249,85 @@ static void test_run_limits(struct kunit *test)
 	expect_no_run(test, false, LEAF - 2, LEAF + 2);
 }
 
-static void test_unused_reservation(struct kunit *test)
+/* What is prepared and not carried out changes no page. */
+static void test_called_off(struct kunit *test)
 {
 	struct state_test *t = make_state(test, PAGES_1T, false);
-	struct gmem_state_reserve reserve;
 
-	down_write(&t->lock);
-	KUNIT_EXPECT_EQ(test, gmem_state_prepare(&t->state, 1, PAGES_1T - 1, true,
-						 &reserve), 0);
-	KUNIT_EXPECT_NOT_NULL(test, reserve.nodes);
-	KUNIT_EXPECT_NOT_NULL(test, reserve.leaves);
-	gmem_state_unprepare(&reserve);
-	KUNIT_EXPECT_NULL(test, reserve.nodes);
-	KUNIT_EXPECT_NULL(test, reserve.leaves);
-	up_write(&t->lock);
-
-	KUNIT_EXPECT_TRUE(test, is_uniform(t));
+	KUNIT_EXPECT_FALSE(test, gmem_state_is_prepared(&t->state, 1, PAGES_1T, true));
+	KUNIT_EXPECT_FALSE(test, gmem_state_is_prepared(&t->state, 0, PAGES_1T - 1, true));
+	KUNIT_EXPECT_TRUE(test, gmem_state_is_prepared(&t->state, 0, PAGES_1T, true));
+	KUNIT_EXPECT_EQ(test, gmem_state_prepare(&t->state, 1, PAGES_1T - 1, true), 0);
+	KUNIT_EXPECT_FALSE(test, is_uniform(t));
 	expect_no_run(test, true, 0, PAGES_1T);
+	expect_run(test, false, 0, PAGES_1T, 0, PAGES_1T);
 }
 
-/* Nothing is reserved where nothing needs to be split. */
-static void test_reserves_only_at_the_ends(struct kunit *test)
+/* Nothing is split that needn't be. */
+static void test_splits_only_at_the_ends(struct kunit *test)
 {
 	struct state_test *t = make_state(test, PAGES_1T, false);
-	struct gmem_state_reserve reserve;
+
+	KUNIT_EXPECT_EQ(test, gmem_state_prepare(&t->state, 0, PAGES_1T, true), 0);
+	KUNIT_EXPECT_TRUE(test, is_uniform(t));
+
+	/* Already in that state. */
+	KUNIT_EXPECT_EQ(test, gmem_state_prepare(&t->state, 1, PAGES_1T - 1, false), 0);
+	KUNIT_EXPECT_TRUE(test, is_uniform(t));
+}
+
+/*
+ * Two changes may be prepared at once, to be carried out in either order, as long as
+ * they are about different pages: here, of one leaf.
+ */
+static void test_two_at_once(struct kunit *test)
+{
+	struct state_test *t = make_state(test, PAGES_1T, false);
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		pgoff_t border = LEAF / 2 + i, end = 3 * NODE + i;
+
+		KUNIT_EXPECT_EQ(test, gmem_state_prepare(&t->state, 0, border, !i), 0);
+		KUNIT_EXPECT_EQ(test, gmem_state_prepare(&t->state, border, end, !i), 0);
+
+		down_write(&t->lock);
+		KUNIT_EXPECT_EQ(test, gmem_state_commit(&t->state, border, end, !i), end);
+		KUNIT_EXPECT_EQ(test, gmem_state_commit(&t->state, 0, border, !i), border);
+		up_write(&t->lock);
+
+		expect_run(test, !i, 0, end, 0, end);
+	}
+}
+
+/* One call looks at or changes a bounded number of blocks. */
+static void test_bounded(struct kunit *test)
+{
+	const pgoff_t nr_leaves = 3000, nr_pages = nr_leaves * LEAF;
+	struct state_test *t = make_state(test, nr_pages, false);
+	pgoff_t i, s, e = 0;
+
+	for (i = 0; i < nr_leaves; i++)
+		set_state(test, i * LEAF, i * LEAF + 1, true);
+	for (i = 0; i < nr_leaves; i++)
+		set_state(test, i * LEAF, i * LEAF + 1, false);
 
 	down_write(&t->lock);
-	KUNIT_EXPECT_EQ(test, gmem_state_prepare(&t->state, 0, PAGES_1T, true,
-						 &reserve), 0);
-	KUNIT_EXPECT_NULL(test, reserve.nodes);
-	KUNIT_EXPECT_NULL(test, reserve.leaves);
+	s = 0;
+	KUNIT_EXPECT_FALSE(test, gmem_state_next_run(&t->state, true, &s, &e, nr_pages));
+	KUNIT_EXPECT_EQ(test, s, 1024 * LEAF);
 
-	KUNIT_EXPECT_EQ(test, gmem_state_prepare(&t->state, 1, PAGES_1T - 1, false,
-						 &reserve), 0);
-	KUNIT_EXPECT_NULL(test, reserve.nodes);
-	KUNIT_EXPECT_NULL(test, reserve.leaves);
+	s = 0;
+	KUNIT_EXPECT_TRUE(test, gmem_state_next_run(&t->state, false, &s, &e, nr_pages));
+	KUNIT_EXPECT_EQ(test, s, 0);
+	KUNIT_EXPECT_EQ(test, e, 1024 * LEAF);
+
+	KUNIT_EXPECT_EQ(test, gmem_state_commit(&t->state, 0, nr_pages, true), 1024 * LEAF);
 	up_write(&t->lock);
+
+	expect_run(test, true, 0, nr_pages, 0, 1024 * LEAF);
+	set_state(test, 0, nr_pages, true);
+	expect_run(test, true, 0, nr_pages, 0, nr_pages);
 }
 
 static void alternate(struct kunit *test, pgoff_t nr_pages, pgoff_t step)
@@ -309,7 +370,7 @@ static void test_fill_alternate_pages(struct kunit *test)
 
 	for (i = 0; i < PAGES_64M; i += 2)
 		set_state(test, i, i + 1, true);
-	KUNIT_EXPECT_TRUE(test, is_uniform(t));
+	expect_run(test, true, 0, PAGES_64M, 0, PAGES_64M);
 }
 
 static void compare(struct kunit *test, const unsigned long *model,
@@ -416,65 +477,13 @@ static void test_lockless_reader(struct kunit *test)
 	}
 
 	KUNIT_EXPECT_EQ(test, kthread_stop(task), 0);
-	KUNIT_EXPECT_TRUE(test, is_uniform(t));
-}
-
-/* Stays private in test_unpublishes_before_freeing(). */
-static const pgoff_t probes[] = { 9, LEAF + 9, 5 * LEAF + 9, NODE + 9, NODE + 3 * LEAF + 9 };
-
-/*
- * Overwrite what is freed, after a grace period as somebody else might, and be a
- * reader that begins only now.  To a reader, the first bytes of a node or of a leaf
- * then say that pages are shared.
- */
-static void free_and_read(void *block)
-{
-	struct kunit *test = kunit_get_current_test();
-	struct state_test *t = test->priv;
-	int i;
-
-	t->nr_freed++;
-	synchronize_rcu();
-	memset(block, 1, LEAF / BITS_PER_BYTE);
-
-	for (i = 0; i < ARRAY_SIZE(probes); i++)
-		KUNIT_EXPECT_TRUE(test, gmem_state_is_private(&t->state, probes[i]));
-
-	kfree_rcu_mightsleep(block);
-}
-
-/* Memory is freed only when no new reader can find it. */
-static void test_unpublishes_before_freeing(struct kunit *test)
-{
-	struct state_test *t = make_state(test, 64 * NODE, true);
-
-	kunit_activate_static_stub(test, gmem_state_free_block, free_and_read);
-
-	/* A leaf, then a leaf and its node, then all that is left. */
-	set_state(test, 5, 6, false);
-	set_state(test, LEAF + 5, LEAF + 6, false);
-	set_state(test, NODE + 5, NODE + 6, false);
-	KUNIT_EXPECT_EQ(test, t->nr_freed, 0);
-	set_state(test, 5, 6, true);
-	KUNIT_EXPECT_EQ(test, t->nr_freed, 1);
-	set_state(test, LEAF, 2 * LEAF, true);
-	KUNIT_EXPECT_EQ(test, t->nr_freed, 3);
-	set_state(test, NODE + 5, NODE + 6, true);
-	KUNIT_EXPECT_EQ(test, t->nr_freed, 6);
-	KUNIT_EXPECT_TRUE(test, is_uniform(t));
-
-	/* The whole tree at once. */
-	set_state(test, 5, 6, false);
-	set_state(test, 0, 64 * NODE, true);
-	KUNIT_EXPECT_EQ(test, t->nr_freed, 9);
-
-	kunit_deactivate_static_stub(test, gmem_state_free_block);
+	expect_run(test, false, 0, PAGES_64M, 0, PAGES_64M);
 }
 
 struct slow_reader {
 	struct state_test *t;
 	struct completion reading, done;
-	bool freed;
+	bool destroyed;
 	bool changed;
 };
 
@@ -485,12 +494,12 @@ static int slow_reader(void *arg)
 	int i;
 
 	rcu_read_lock();
-	leaf = rcu_dereference(s->t->state.root);
+	leaf = READ_ONCE(s->t->state.root);
 	memcpy(before, leaf, sizeof(before));
 	complete(&s->reading);
 
-	/* Bounded, as freeing may have to wait for this. */
-	for (i = 0; i < 200 && !READ_ONCE(s->freed); i++)
+	/* Bounded, as this is what freeing should wait for. */
+	for (i = 0; i < 200 && !READ_ONCE(s->destroyed); i++)
 		mdelay(1);
 
 	/* For KASAN, too. */
@@ -501,7 +510,7 @@ static int slow_reader(void *arg)
 	return 0;
 }
 
-/* A reader that has found a leaf may take its time. */
+/* A reader that has found a leaf may take its time, even if the file goes meanwhile. */
 static void test_slow_reader(struct kunit *test)
 {
 	struct slow_reader s = { .t = make_state(test, LEAF, true) };
@@ -516,11 +525,11 @@ static void test_slow_reader(struct kunit *test)
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
 	wait_for_completion(&s.reading);
 
-	set_state(test, 0, LEAF, false);
-	WRITE_ONCE(s.freed, true);
+	gmem_state_destroy(&s.t->state);
+	s.t->alive = false;
+	WRITE_ONCE(s.destroyed, true);
 	wait_for_completion(&s.done);
 
-	KUNIT_EXPECT_TRUE(test, is_uniform(s.t));
 	KUNIT_EXPECT_FALSE(test, s.changed);
 }
 
@@ -530,13 +539,14 @@ static struct kunit_case state_test_cases[] = {
 	KUNIT_CASE(test_whole_file_is_uniform),
 	KUNIT_CASE(test_split_and_merge),
 	KUNIT_CASE(test_run_limits),
-	KUNIT_CASE(test_unused_reservation),
-	KUNIT_CASE(test_reserves_only_at_the_ends),
+	KUNIT_CASE(test_called_off),
+	KUNIT_CASE(test_splits_only_at_the_ends),
+	KUNIT_CASE(test_two_at_once),
+	KUNIT_CASE(test_bounded),
 	KUNIT_CASE(test_alternate_pages),
 	KUNIT_CASE(test_fill_alternate_pages),
 	KUNIT_CASE(test_against_bitmap),
 	KUNIT_CASE(test_lockless_reader),
-	KUNIT_CASE(test_unpublishes_before_freeing),
 	KUNIT_CASE(test_slow_reader),
 	{}
 };

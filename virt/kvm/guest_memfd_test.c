@@ -286,9 +286,7 @@ static int convert(struct kunit *test, pgoff_t start, pgoff_t end, bool to_priva
 		.mode = mode,
 	};
 
-	filemap_invalidate_lock(t->inode->i_mapping);
 	r = kvm_gmem_convert(&t->c);
-	filemap_invalidate_unlock(t->inode->i_mapping);
 
 	KUNIT_EXPECT_EQ(test, t->kvm->mmu_invalidate_in_progress, 0);
 	return r;
@@ -364,6 +362,7 @@ static void test_unmaps_the_state_left(struct kunit *test)
 	struct convert_test *t = test->priv;
 
 	bind(test, 0x1000, 0, NR_PAGES);
+	fill(test, 5);
 	fill(test, 7);
 
 	KUNIT_EXPECT_EQ(test, convert(test, 5, 20, true, 0), 0);
@@ -380,12 +379,20 @@ static void test_unmaps_the_state_left(struct kunit *test)
 
 static void test_unmaps_what_changes(struct kunit *test)
 {
+	static const pgoff_t there[] = { 20, 50, 99, 200, 300, 1100 };
 	struct convert_test *t = test->priv;
+	int i;
 
 	bind(test, 0x1000, 0, NR_PAGES);
+	for (i = 0; i < ARRAY_SIZE(there); i++)
+		fill(test, there[i]);
 
+	/* Where there are no pages, nothing is mapped. */
 	KUNIT_EXPECT_EQ(test, convert(test, 100, 200, true, 0), 0);
+	KUNIT_EXPECT_EQ(test, t->nr_unmapped, 0);
+	KUNIT_EXPECT_EQ(test, t->kvm->mmu_invalidate_seq, 1);
 	KUNIT_EXPECT_EQ(test, convert(test, 600, 1100, true, 0), 0);
+	KUNIT_EXPECT_EQ(test, t->nr_unmapped, 0);
 
 	KUNIT_EXPECT_EQ(test, convert(test, 50, NR_PAGES, true, 0), 0);
 	KUNIT_EXPECT_EQ(test, t->nr_unmapped, 3);
@@ -500,6 +507,8 @@ static void test_bindings(struct kunit *test)
 	/* Sizes and offsets that take several entries in the xarray each. */
 	bind(test, 0x1000, 3, 501);
 	bind(test, 0x8000, 1000, 77);
+	fill(test, 3);
+	fill(test, 1000);
 	seq = t->kvm->mmu_invalidate_seq;
 
 	KUNIT_EXPECT_EQ(test, convert(test, 600, 700, true, 0), 0);
@@ -526,6 +535,7 @@ static void test_two_files(struct kunit *test)
 	int r;
 
 	bind(test, 0x1000, 0, NR_PAGES);
+	fill(test, 0);
 
 	xa_init(&f.bindings);
 	xa_store_range(&f.bindings, 0, NR_PAGES - 1, &slot, GFP_KERNEL);
@@ -631,6 +641,8 @@ static void test_flushes(struct kunit *test)
 
 	bind(test, 0x1000, 0, NR_PAGES);
 	for (i = 0; i < nr; i++)
+		fill(test, i * 600 % NR_PAGES);
+	for (i = 0; i < nr; i++)
 		KUNIT_ASSERT_EQ(test, convert(test, i * 600 % NR_PAGES, i * 600 % NR_PAGES + 2,
 					      true, 0), 0);
 	KUNIT_ASSERT_EQ(test, nr_flushes(t->kvm), 0);
@@ -647,7 +659,6 @@ static void test_flushes(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, nr_flushes(t->kvm), nr);
 
 	/* The same for a hole, where there is a page. */
-	fill(test, 0);
 	t->nr_unmapped = 0;
 	t->c.to_private = true;
 	KUNIT_EXPECT_EQ(test, kvm_gmem_punch_hole(t->inode, 0, PAGE_SIZE), 0);
@@ -796,8 +807,6 @@ static void test_drains(struct kunit *test)
 	unsigned int other = two_cpus(test);
 	struct gmem_patience patience = { .drained = LRU_CACHE_NOT_DRAINED };
 	struct allocation a = { .inode = t->inode };
-	struct gmem_users users = { .busy = true, .first = 0 };
-	int r;
 
 	fill(test, 0);
 	a.index = 2;
@@ -805,22 +814,18 @@ static void test_drains(struct kunit *test)
 	a.index = 1;
 	KUNIT_ASSERT_EQ(test, allocate(&a), 0);
 
-	t->c = (struct gmem_conversion) {
-		.inode = t->inode,
-		.end = NR_PAGES,
-		.to_private = true,
-	};
-	filemap_invalidate_lock(t->inode->i_mapping);
 	/* Nothing was drained, so nothing is to be counted as drained. */
-	KUNIT_EXPECT_EQ(test, kvm_gmem_wait_for_user(&t->c, 0, &patience), 0);
+	KUNIT_EXPECT_EQ(test, kvm_gmem_wait_for_user(t->inode, 0, &patience), 0);
 	KUNIT_EXPECT_EQ(test, patience.drained, LRU_CACHE_NOT_DRAINED);
+
+	KUNIT_EXPECT_EQ(test, kvm_gmem_wait_for_user(t->inode, 1, &patience), 0);
+	KUNIT_EXPECT_EQ(test, kvm_gmem_wait_for_user(t->inode, 2, &patience), 0);
 	KUNIT_EXPECT_EQ(test, patience.waits, 0);
+	KUNIT_EXPECT_EQ(test, patience.waits_all, 3);
 
-	r = kvm_gmem_exclude_users(&t->c, &users);
-	filemap_invalidate_unlock(t->inode->i_mapping);
-
-	KUNIT_EXPECT_EQ(test, r, 0);
-	KUNIT_EXPECT_FALSE(test, users.busy);
+	/* How often to come back is bounded, whatever is found each time. */
+	patience.waits_all = GMEM_USERS_WAITS_ALL;
+	KUNIT_EXPECT_EQ(test, kvm_gmem_wait_for_user(t->inode, 0, &patience), -EAGAIN);
 }
 
 struct slow_fault {
@@ -930,7 +935,7 @@ static void test_killed_checking_pages(struct kunit *test)
 	bind(test, 0x1000, 0, NR_PAGES);
 
 	KUNIT_ASSERT_EQ(test, convert(test, 0, NR_PAGES, true, 0), 0);
-	for (i = 0; i < GMEM_CHECK_BATCH; i++)
+	for (i = 0; i < GMEM_LOCK_BATCH; i++)
 		fill(test, i);
 	KUNIT_EXPECT_EQ(test, convert_killed(test, false, KVM_SET_MEMORY_ATTRIBUTES2_ZERO),
 			-EINTR);
@@ -944,9 +949,11 @@ static void test_killed_checking_runs(struct kunit *test)
 	struct convert_test *t = test->priv;
 	pgoff_t i;
 
-	for (i = 1; i < NR_PAGES; i += 2)
+	BUILD_BUG_ON(NR_PAGES / 2 < GMEM_LOCK_BATCH / GMEM_WORK_RUN);
+	for (i = 1; i < NR_PAGES; i += 2) {
 		KUNIT_ASSERT_EQ(test, convert(test, i, i + 1, true, 0), 0);
-	BUILD_BUG_ON(NR_PAGES / 2 < GMEM_CHECK_BATCH);
+		fill(test, i - 1);
+	}
 
 	KUNIT_EXPECT_EQ(test, convert_killed(test, true, 0), -EINTR);
 	KUNIT_EXPECT_FALSE(test, is_private(t, 0));
@@ -983,6 +990,239 @@ static void test_killed_waiting(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, convert_killed(test, true, 0), -EINTR);
 	folio_unlock(folio);
 	folio_put(folio);
+}
+
+/* ---- beside a conversion ---- */
+
+/* What conversions do before and after they let others in. */
+static void begin(struct convert_test *t, struct gmem_conversion *c, pgoff_t start,
+		  pgoff_t end)
+{
+	*c = (struct gmem_conversion) { .inode = t->inode, .start = start, .end = end };
+
+	filemap_invalidate_lock(t->inode->i_mapping);
+	list_add(&c->entry, &GMEM_I(t->inode)->conversions);
+	filemap_invalidate_unlock(t->inode->i_mapping);
+}
+
+static void finish(struct gmem_conversion *c)
+{
+	filemap_invalidate_lock(c->inode->i_mapping);
+	kvm_gmem_finish(c);
+	filemap_invalidate_unlock(c->inode->i_mapping);
+}
+
+/* Whoever wants nothing of the range doesn't wait; as for a range, so for its borders. */
+static void test_lets_others_go_on(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+	struct gmem_conversion c;
+	static const struct { pgoff_t start, end; } outside[] = {
+		{ 0, 100 }, { 200, NR_PAGES },
+	};
+	int i;
+
+	kunit_activate_static_stub(test, kvm_gmem_unmap_guest, unmap_nothing);
+	fill(test, 0);
+	fill(test, 200);
+	begin(t, &c, 100, 200);
+
+	for (i = 0; i < ARRAY_SIZE(outside); i++) {
+		pgoff_t start = outside[i].start, end = outside[i].end;
+		loff_t offset = start << PAGE_SHIFT, len = (end - start) << PAGE_SHIFT;
+
+		bind(test, 0x1000 + start, start, end - start);
+		KUNIT_EXPECT_EQ(test, convert(test, start, end, true, 0), 0);
+		KUNIT_EXPECT_TRUE(test, is_private(t, start));
+		KUNIT_EXPECT_TRUE(test, is_private(t, end - 1));
+
+		KUNIT_EXPECT_EQ(test, kvm_gmem_lock_state(t->inode, end - 1), 0);
+		kvm_gmem_unlock_state(t->inode);
+
+		KUNIT_EXPECT_EQ(test, kvm_gmem_allocate(t->inode, offset, len), 0);
+		KUNIT_EXPECT_EQ(test, kvm_gmem_punch_hole(t->inode, offset, len), 0);
+	}
+	KUNIT_EXPECT_FALSE(test, is_private(t, 100));
+	KUNIT_EXPECT_FALSE(test, is_private(t, 199));
+
+	finish(&c);
+}
+
+enum { FAULT, ALLOCATE, PUNCH, CONVERT, BIND, UNBIND, NR_WAYS };
+
+struct waiter {
+	struct convert_test *t;
+	struct kvm_memory_slot *slot;
+	struct completion done;
+	int way;
+	int r;
+};
+
+static int wait_beside(void *arg)
+{
+	struct waiter *w = arg;
+	struct inode *inode = w->t->inode;
+	struct kvm_memory_slot *slot = w->slot;
+	struct gmem_conversion c = {
+		.inode = inode,
+		.start = 99,
+		.end = 101,
+		.to_private = true,
+	};
+
+	allow_signal(SIGKILL);
+
+	switch (w->way) {
+	case FAULT:
+		w->r = kvm_gmem_lock_state(inode, 100);
+		if (!w->r)
+			kvm_gmem_unlock_state(inode);
+		break;
+	case ALLOCATE:
+		w->r = kvm_gmem_allocate(inode, 199 << PAGE_SHIFT, 2 << PAGE_SHIFT);
+		break;
+	case PUNCH:
+		w->r = kvm_gmem_punch_hole(inode, 0, NR_PAGES << PAGE_SHIFT);
+		break;
+	case CONVERT:
+		w->r = kvm_gmem_convert(&c);
+		break;
+	case BIND:
+		mutex_lock(&w->t->kvm->slots_lock);
+		w->r = kvm_gmem_commit_memory_region(w->t->kvm, slot);
+		mutex_unlock(&w->t->kvm->slots_lock);
+		break;
+	case UNBIND:
+		mutex_lock(&w->t->kvm->slots_lock);
+		kvm_gmem_unbind(slot);
+		mutex_unlock(&w->t->kvm->slots_lock);
+		break;
+	}
+
+	complete(&w->done);
+	return 0;
+}
+
+static bool is_waiting(struct convert_test *t, pgoff_t start, pgoff_t end)
+{
+	const struct gmem_waiter any = { .start = start, .end = end };
+	int i;
+
+	for (i = 0; i < 5000 && !kvm_gmem_has_waiters(GMEM_I(t->inode), &any); i++)
+		fsleep(1000);
+
+	return kvm_gmem_has_waiters(GMEM_I(t->inode), &any);
+}
+
+static void wait_in_range(struct kunit *test, int way, bool kill)
+{
+	struct convert_test *t = test->priv;
+	struct gmem_inode *gi = GMEM_I(t->inode);
+	struct kvm_memory_slot slot = {
+		.base_gfn = 0x1000 + 150,
+		.npages = 1,
+		.flags = KVM_MEM_GUEST_MEMFD,
+		.gmem.file = t->file,
+		.gmem.pgoff = 150,
+	};
+	struct waiter w = { .t = t, .slot = &slot, .way = way };
+	struct gmem_conversion c, other;
+	struct task_struct *task;
+	bool waits;
+
+	if (way == UNBIND) {
+		mutex_lock(&t->kvm->slots_lock);
+		KUNIT_ASSERT_EQ(test, kvm_gmem_commit_memory_region(t->kvm, &slot), 0);
+		mutex_unlock(&t->kvm->slots_lock);
+	}
+
+	init_completion(&w.done);
+	begin(t, &c, 100, 200);
+
+	task = kthread_run(wait_beside, &w, "gmem-beside");
+	waits = !IS_ERR(task) && is_waiting(t, 0, NR_PAGES);
+
+	/* Another one that ends is not what it waits for. */
+	if (!IS_ERR(task)) {
+		begin(t, &other, 10, 20);
+		finish(&other);
+		KUNIT_EXPECT_EQ(test, wait_for_completion_timeout(&w.done, HZ / 20), 0);
+	}
+
+	if (!IS_ERR(task) && kill) {
+		send_sig(SIGKILL, task, 1);
+		KUNIT_EXPECT_NE(test, wait_for_completion_timeout(&w.done, 60 * HZ), 0);
+		KUNIT_EXPECT_EQ(test, w.r, -EINTR);
+		finish(&c);
+	} else {
+		finish(&c);
+		if (!IS_ERR(task))
+			wait_for_completion(&w.done);
+		KUNIT_EXPECT_EQ(test, w.r, 0);
+	}
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	KUNIT_EXPECT_TRUE(test, waits);
+
+	if (way == BIND && !w.r) {
+		mutex_lock(&t->kvm->slots_lock);
+		kvm_gmem_unbind(&slot);
+		mutex_unlock(&t->kvm->slots_lock);
+	}
+	convert(test, 0, NR_PAGES, false, 0);
+	KUNIT_EXPECT_TRUE(test, list_empty(&gi->conversions));
+	KUNIT_EXPECT_TRUE(test, list_empty(&gi->waiters));
+}
+
+/* All others wait, and until the conversion is over, unless they are killed. */
+static void test_waits_in_range(struct kunit *test)
+{
+	int way;
+
+	for (way = 0; way < NR_WAYS; way++) {
+		wait_in_range(test, way, false);
+		/* Who deletes a memslot or closes a file can't fail. */
+		if (way != UNBIND)
+			wait_in_range(test, way, true);
+	}
+}
+
+/*
+ * Who waits gets its turn before a conversion that comes later, even one that could begin
+ * at once; but nobody else waits for those who wait.
+ */
+static void test_takes_turns(struct kunit *test)
+{
+	struct convert_test *t = test->priv;
+	struct waiter punch = { .t = t, .way = PUNCH }, later = { .t = t, .way = CONVERT };
+	struct task_struct *task[2];
+	struct gmem_conversion c;
+
+	init_completion(&punch.done);
+	init_completion(&later.done);
+	/* wait_beside() converts 99 and 100. */
+	begin(t, &c, 150, 200);
+
+	task[0] = kthread_run(wait_beside, &punch, "gmem-punch");
+	KUNIT_EXPECT_TRUE(test, is_waiting(t, 0, 1));
+	task[1] = kthread_run(wait_beside, &later, "gmem-later");
+	KUNIT_EXPECT_EQ(test, wait_for_completion_timeout(&later.done, HZ / 20), 0);
+	KUNIT_EXPECT_FALSE(test, completion_done(&punch.done));
+
+	KUNIT_EXPECT_EQ(test, kvm_gmem_lock_state(t->inode, 99), 0);
+	kvm_gmem_unlock_state(t->inode);
+	KUNIT_EXPECT_EQ(test, kvm_gmem_allocate(t->inode, 99 << PAGE_SHIFT, PAGE_SIZE), 0);
+
+	finish(&c);
+	if (!IS_ERR(task[0]))
+		wait_for_completion(&punch.done);
+	if (!IS_ERR(task[1]))
+		wait_for_completion(&later.done);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task[0]) || IS_ERR(task[1]));
+
+	KUNIT_EXPECT_EQ(test, punch.r, 0);
+	KUNIT_EXPECT_EQ(test, later.r, 0);
+	KUNIT_EXPECT_TRUE(test, is_private(t, 99));
+	KUNIT_EXPECT_TRUE(test, list_empty(&GMEM_I(t->inode)->waiters));
 }
 
 /* ---- the end of files ---- */
@@ -1048,6 +1288,9 @@ static struct kunit_case convert_test_cases[] = {
 	KUNIT_CASE(test_killed_checking_pages),
 	KUNIT_CASE(test_killed_checking_runs),
 	KUNIT_CASE(test_killed_waiting),
+	KUNIT_CASE(test_lets_others_go_on),
+	KUNIT_CASE(test_waits_in_range),
+	KUNIT_CASE(test_takes_turns),
 	KUNIT_CASE(test_closed_under_memslot),
 	{}
 };

@@ -1554,8 +1554,10 @@ TEST(killed_vmm)
 
 struct worker {
 	struct gmem *g;
+	u64 from;
 	int mode;
 	int ret;
+	bool begun;
 	bool done;
 };
 
@@ -1623,9 +1625,50 @@ static void *zero_thread(void *__w)
 {
 	struct worker *w = __w;
 
-	w->ret = convert(w->g->fd, 0, w->g->size, SHARED, ZERO, NULL);
+	WRITE_ONCE(w->begun, true);
+	w->ret = convert(w->g->fd, w->from, w->g->size - w->from, SHARED, ZERO, NULL);
 	WRITE_ONCE(w->done, true);
 	return NULL;
+}
+
+/* While all other pages are converted, the first one is, again and again. */
+TEST(conversion_lets_others_in)
+{
+	struct gmem g = {};
+	struct worker w = { .g = &g, .from = page_size };
+	pthread_t thread;
+	u64 nr, most = 0;
+	int i;
+
+	gmem_open(&g, SZ_128M, IN_PLACE);
+	gmem_map(&g);
+	ASSERT_EQ(0, fallocate(g.fd, FALLOC_FL_KEEP_SIZE, 0, g.size));
+	for (i = 0; i < 5 && most < 8; i++) {
+		memset(g.mem, 0x5a, g.size);
+		gmem_set_private(g.fd, 0, g.size, 0);
+		w.begun = false;
+		w.done = false;
+
+		pthread_create(&thread, NULL, zero_thread, &w);
+		while (!READ_ONCE(w.begun))
+			;
+		for (nr = 0; !READ_ONCE(w.done); nr++) {
+			gmem_set_shared(g.fd, 0, page_size, 0);
+			ASSERT_EQ(0x5a, *g.mem);
+			gmem_set_private(g.fd, 0, page_size, 0);
+		}
+		pthread_join(thread, NULL);
+		most = max(most, nr);
+
+		ASSERT_EQ(0, w.ret);
+		gmem_set_shared(g.fd, 0, page_size, 0);
+		ASSERT_EQ(0x5a, *g.mem);
+		ASSERT_EQ(0, g.mem[page_size]);
+		ASSERT_EQ(0, g.mem[g.size - page_size]);
+	}
+	TH_LOG("%lu conversions back and forth beside another", most);
+	EXPECT_LE(8, most);
+	gmem_close(&g);
 }
 
 /* A VMM that touches a page, itself or by its guest, when it is told to. */
