@@ -122,7 +122,8 @@ closing()
 # in $OUT/origins. The base's programs are in the folder "base" in the VM. So:
 #
 #	all	what the series leaves alone is run in the base's version, compiled from the base and linked with its library, and
-#		what it changes or adds in its own; what it changes in the base's version as well, as suite compat_...
+#		what it changes or adds in its own; what it changes in the base's version as well, as suite compat_..., unless
+#		the line says base=no
 #	long	the same for the lines that start with "long"; and of the others, what the series leaves alone in its own version,
 #		that is with the library that it does change
 expand_tests()
@@ -130,7 +131,7 @@ expand_tests()
 	awk -v long="${LONG:-0}" '
 		NR == FNR { origin[$2] = $1; next }
 		/^#/ { next }
-		{ only_long = sub(/^long[ \t]+/, "") }
+		{ only_long = sub(/^long[ \t]+/, ""); base = !sub(/[ \t]+base=no$/, "") }
 		NF < 3 || only_long > long { next }
 		long > only_long {
 			if (origin[$3] == "same")
@@ -138,6 +139,7 @@ expand_tests()
 			next
 		}
 		origin[$3] != "same"
+		origin[$3] == "changed" && !base { next }
 		origin[$3] == "changed" { $1 = "compat_" $1 }
 		origin[$3] != "new" { $3 = "base/" $3; print }' "$OUT/origins" "$1"
 }
