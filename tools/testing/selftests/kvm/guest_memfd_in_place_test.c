@@ -1550,7 +1550,19 @@ TEST(killed_vmm)
 /*
  * Waiting
  */
-#define BIG_SIZE	((u64)SZ_256M)
+FIXTURE(waits) {
+};
+
+FIXTURE_SETUP(waits)
+{
+}
+
+FIXTURE_TEARDOWN(waits)
+{
+}
+
+/* Seconds; these handle much memory, and on a machine that has other work as well. */
+#define WAITS_TIMEOUT	180
 
 struct worker {
 	struct gmem *g;
@@ -1595,7 +1607,7 @@ static u64 conversions_during(struct worker *w)
 }
 
 /* fallocate() of a large range lets others have the file now and then. */
-TEST(fallocate_lets_others_in)
+TEST_F_TIMEOUT(waits, fallocate_lets_others_in, WAITS_TIMEOUT)
 {
 	u64 allocating = 0, punching = 0;
 	struct gmem g = {};
@@ -1632,7 +1644,7 @@ static void *zero_thread(void *__w)
 }
 
 /* While all other pages are converted, the first one is, again and again. */
-TEST(conversion_lets_others_in)
+TEST_F_TIMEOUT(waits, conversion_lets_others_in, WAITS_TIMEOUT)
 {
 	struct gmem g = {};
 	struct worker w = { .g = &g, .from = page_size };
@@ -1672,16 +1684,16 @@ TEST(conversion_lets_others_in)
 }
 
 /* A VMM that touches a page, itself or by its guest, when it is told to. */
-static void touch_in_turn(bool guest, int from, int to)
+static void touch_in_turn(bool guest, u64 size, int from, int to)
 {
 	struct guest s;
 	char c;
 	u64 i;
 
 	/* In case that the parent dies first. */
-	alarm(60);
+	alarm(WAITS_TIMEOUT);
 	guest_create_vm(&s, NR_PAGES * page_size);
-	s.g.size = BIG_SIZE;
+	s.g.size = size;
 	s.g.fd = vm_create_guest_memfd(s.g.vm, s.g.size, IN_PLACE);
 	gmem_map(&s.g);
 	vm_set_user_memory_region2(s.g.vm, TEST_SLOT, KVM_MEM_GUEST_MEMFD, TEST_GPA,
@@ -1703,10 +1715,10 @@ static void touch_in_turn(bool guest, int from, int to)
  * Kill a VMM that waits for a conversion by this process.  Return 1 if it is gone well
  * before the conversion is over, 0 if it isn't, and -1 if it didn't get to wait.
  */
-static int kill_while_converting(struct __test_metadata *_metadata, bool guest)
+static int kill_while_converting(struct __test_metadata *_metadata, bool guest, u64 size)
 {
 	int to_child[2], to_parent[2], status, fd;
-	struct gmem g = { .size = BIG_SIZE };
+	struct gmem g = { .size = size };
 	struct worker w = { .g = &g };
 	bool converting;
 	pthread_t thread;
@@ -1718,7 +1730,7 @@ static int kill_while_converting(struct __test_metadata *_metadata, bool guest)
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid)
-		touch_in_turn(guest, to_child[0], to_parent[1]);
+		touch_in_turn(guest, size, to_child[0], to_parent[1]);
 	close(to_child[0]);
 	close(to_parent[1]);
 
@@ -1748,22 +1760,24 @@ static int kill_while_converting(struct __test_metadata *_metadata, bool guest)
 
 static void kill_waiting(struct __test_metadata *_metadata, bool guest)
 {
-	int i, ret = -1;
+	int ret = -1;
+	u64 size;
 
-	for (i = 0; i < 5 && ret != 1; i++)
-		ret = kill_while_converting(_metadata, guest);
+	/* As large as it takes for the conversion to be the slower one. */
+	for (size = SZ_32M; size <= SZ_512M && ret != 1; size *= 2)
+		ret = kill_while_converting(_metadata, guest, size);
 	if (ret < 0)
 		SKIP(return, "Conversions are too fast here");
 	EXPECT_EQ(1, ret);
 }
 
 /* A fatal signal ends the wait for a conversion, whether it is the VMM's or its guest's. */
-TEST(killed_waiting_vmm)
+TEST_F_TIMEOUT(waits, killed_waiting_vmm, WAITS_TIMEOUT)
 {
 	kill_waiting(_metadata, false);
 }
 
-TEST(killed_waiting_guest)
+TEST_F_TIMEOUT(waits, killed_waiting_guest, WAITS_TIMEOUT)
 {
 	kill_waiting(_metadata, true);
 }
